@@ -1,0 +1,176 @@
+// What crosses between the operator and the puller: codes, exit codes, the termination message and progress. Data only.
+
+/** Version of the termination message and of the progress document; a reader refuses others. */
+export const contractVersion = 1;
+
+/** Largest termination message, bytes of UTF-8 with its newline. The kubelet cuts at 4096 per container. */
+export const maxTerminationMessageBytes = 4096;
+
+/**
+ * How many references one `inspect` process takes when its answer must fit the termination message: each
+ * reference then has about 1000 bytes for its facts.
+ */
+export const maxInspectReferences = 4;
+
+/** Longest path, bytes of UTF-8, of an entry file that `inspect` reports; longer ones are refused as UnsupportedArtifact. */
+export const maxEntryPathBytes = 400;
+
+/**
+ * Every way a puller run can end badly, and the exit code of each (sysexits.h where it has one). The same word
+ * is condition reason, event reason, metric label and log field.
+ */
+export const failureExitCodes = {
+  /** The command line is wrong: unknown flag, missing value, value out of range. */
+  InvalidUsage: 64,
+  /** A reference does not follow the grammar `[registry/]repository[:tag][@digest]`. */
+  InvalidReference: 64,
+  /** Manifest, config or file names break the specification or a limit. */
+  InvalidArtifact: 65,
+  /** The artifact is no model packaging that is known, or holds nothing that can be placed. */
+  UnsupportedArtifact: 65,
+  /** Bytes do not have the size or digest that names them. */
+  DigestMismatch: 65,
+  /** The registry has no such repository, tag or digest (after authentication). */
+  ManifestNotFound: 66,
+  /** The manifest is there but one of its blobs is not. */
+  BlobNotFound: 66,
+  /** The registry, its token server or a redirect target cannot be reached, or answers 5xx, for too long. */
+  RegistryUnreachable: 69,
+  /** The volume has too few free bytes or inodes, or a quota is used up. */
+  OutOfSpace: 73,
+  /** Reading or writing the volume failed, or it is read-only. */
+  StorageFailed: 74,
+  /** The registry asked to slow down (429) for longer than the retry budget. */
+  RegistryRateLimited: 75,
+  /** No byte, or too few, arrived for longer than the retry budget allows. */
+  TransferStalled: 75,
+  /** A defect of the puller itself. */
+  InternalError: 75,
+  /** The registry wants credentials, or does not take those given (401). */
+  RegistryUnauthorized: 77,
+  /** The registry knows the credentials and refuses (403). */
+  RegistryForbidden: 77,
+  /** The egress policy or a content policy refuses a URL, redirect or file. */
+  PolicyRefused: 77,
+  /** The registry's certificate is not signed by a known authority, or is not valid for its name. */
+  TLSUntrusted: 78,
+  /** A file given to the puller (CA bundle, docker config, mirror list) is missing or malformed. */
+  InvalidConfiguration: 78,
+  /** Ended by SIGTERM or SIGINT; what was fetched stays for the next run. */
+  Interrupted: 143,
+} as const;
+
+/** Why a puller run failed. */
+export type FailureCode = keyof typeof failureExitCodes;
+
+/** Exit codes after which the same command may succeed later without anybody's help. */
+export const retryableExitCodes: ReadonlySet<number> = new Set([69, 73, 74, 75, 143]);
+
+/** Whether the same command may succeed later without anybody's help. */
+export function isRetryable(code: FailureCode): boolean {
+  return retryableExitCodes.has(failureExitCodes[code]);
+}
+
+/** How a model artifact is packaged. */
+export type Packaging = "docker" | "modelpack";
+
+/** Weight file format, lower case; "unknown" when neither config nor layers tell. */
+export type ModelFormat = "gguf" | "safetensors" | "dduf" | "unknown";
+
+/** Facts of a GGUF header or of a safetensors repository's config.json, as far as they are stated there. */
+export type ArchitectureFacts = {
+  /** `general.architecture`, or the first of `architectures` / `model_type` in config.json. */
+  readonly architecture?: string;
+  /** Trained context length, tokens. */
+  readonly contextLength?: number;
+  /** Transformer blocks. */
+  readonly layers?: number;
+  /** Attention heads (the largest, where layers differ). */
+  readonly heads?: number;
+  /** Key/value heads (the largest, where layers differ). */
+  readonly keyValueHeads?: number;
+  /** Length of one key vector of one head, elements. */
+  readonly keyLength?: number;
+  /** Length of one value vector of one head, elements. */
+  readonly valueLength?: number;
+  /** Embedding width, elements. */
+  readonly embeddingLength?: number;
+};
+
+/** What `inspect` tells about one reference in the termination message: what selection and the pod template need. */
+export type InspectFacts = {
+  readonly reference: string;
+  /** Digest of the artifact's manifest, `sha256:…` or `sha512:…`. */
+  readonly digest: string;
+  readonly packaging: Packaging;
+  readonly format: ModelFormat;
+  /** Normalised (`Q4_K_M`, not `MOSTLY_Q4_K_M`), as the artifact states it. */
+  readonly quantization?: string;
+  /** Display string as the artifact states it (`8.03B`). */
+  readonly parameters?: string;
+  /** Sum of the sizes of all layers that a pull fetches, each digest once, bytes. */
+  readonly sizeBytes: number;
+  /** Sum of the sizes of weight layers, bytes. */
+  readonly weightBytes: number;
+  /** Path, relative to the model directory, of the file an engine is given; absent for multi-file formats (give it the directory). */
+  readonly entry?: string;
+  readonly facts?: ArchitectureFacts;
+};
+
+/** A reference that `inspect` could not read. */
+export type InspectFailure = {
+  readonly reference: string;
+  readonly code: FailureCode;
+  readonly message: string;
+};
+
+/** Result of `inspect` for one reference. */
+export type InspectResult = InspectFacts | InspectFailure;
+
+/** True for the failure arm of an InspectResult. */
+export function isInspectFailure(result: InspectResult): result is InspectFailure {
+  return "code" in result;
+}
+
+/**
+ * The one JSON line of /dev/termination-log. `code` is "Ready" exactly when the exit code is 0. For `inspect` the
+ * exit code is 0 when every reference was read; else it is that of the first failure, and `inspected` holds all
+ * results in the order of the references. No remote text, header, token or URL query ever enters it.
+ */
+export type TerminationMessage = {
+  readonly v: typeof contractVersion;
+  readonly command: "pull" | "inspect" | "verify" | "gc";
+  readonly code: FailureCode | "Ready";
+  readonly retryable: boolean;
+  readonly message: string;
+  readonly reference?: string;
+  readonly digest?: string;
+  readonly bytesDone?: number;
+  readonly bytesTotal?: number;
+  readonly inspected?: readonly InspectResult[];
+};
+
+/** Where a pull is. Hashing and syncing are no stall. */
+export type PullPhase =
+  "resolving" | "planning" | "fetching" | "verifying" | "publishing" | "ready" | "failed";
+
+/** The JSON document of `GET /progress`. */
+export type PullProgress = {
+  readonly v: typeof contractVersion;
+  readonly phase: PullPhase;
+  readonly reference: string;
+  readonly digest?: string;
+  readonly totalBytes: number;
+  /** Bytes on the volume, of this and of earlier runs. */
+  readonly completedBytes: number;
+  /** Mean over the last 10 s or so. */
+  readonly bytesPerSecond: number;
+  readonly remainingSeconds?: number;
+  readonly filesTotal: number;
+  readonly filesCompleted: number;
+  /** The last failure that is being retried. */
+  readonly lastFailure?: { readonly code: FailureCode; readonly message: string };
+};
+
+/** Port on which a puller in a pod serves `GET /progress`. */
+export const progressPort = 8085;

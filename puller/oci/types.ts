@@ -1,0 +1,93 @@
+// Types that the registry client gives to the rest of the puller. Data and ports only.
+
+import type { AppError } from "./errors.ts";
+
+declare const digestBrand: unique symbol;
+/** A validated digest, `sha256:` + 64 or `sha512:` + 128 lower-case hex characters. Made only by `parseDigest`. */
+export type Digest = string & { readonly [digestBrand]: true };
+
+/** A parsed reference: where to ask and for what. Docker Hub short names are already expanded. */
+export type Reference = {
+  /** Host with optional port, lower case: `registry-1.docker.io` is written `docker.io` here. */
+  readonly registry: string;
+  readonly repository: string;
+  /** Kept beside a digest for display; the digest alone decides. */
+  readonly tag?: string;
+  readonly digest?: Digest;
+};
+
+/** An OCI content descriptor after validation (image-spec v1.1 descriptor.md). `urls` are ignored on purpose. */
+export type Descriptor = {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** Bytes; a safe integer >= 0. */
+  readonly sizeBytes: number;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly artifactType?: string;
+};
+
+/** An OCI image manifest or Docker v2 schema 2 manifest after validation. */
+export type Manifest = {
+  readonly kind: "manifest";
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly artifactType?: string;
+  readonly config: Descriptor;
+  readonly layers: readonly Descriptor[];
+  readonly annotations: Readonly<Record<string, string>>;
+  /** The exact verified bytes. */
+  readonly raw: Uint8Array;
+};
+
+/** An OCI image index or Docker manifest list after validation. */
+export type Index = {
+  readonly kind: "index";
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly artifactType?: string;
+  readonly manifests: readonly Descriptor[];
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly raw: Uint8Array;
+};
+
+/** An answer to a blob request, checked against the request (status, Content-Range, Content-Encoding), not yet against the digest. */
+export type BlobStream = {
+  /** Offset of the first byte of `body` in the blob. May be 0 although more was asked for: the server ignored Range. */
+  readonly offset: number;
+  readonly body: AsyncIterable<Uint8Array>;
+  /** Entity tag of the answer, to be given back as `ifRange` when resuming. */
+  readonly entityTag?: string;
+};
+
+/**
+ * Where blob bytes come from: the seam at which a faster data plane replaces undici. One call is one HTTP exchange
+ * (with its redirects and at most one token refresh); retries belong to the caller. Fails with AppError.
+ */
+export interface BlobSource {
+  open(
+    reference: Reference,
+    descriptor: Descriptor,
+    range: { readonly offset: number; readonly endExclusive?: number; readonly ifRange?: string },
+    signal: AbortSignal,
+  ): Promise<BlobStream>;
+}
+
+/** What the puller asks of a registry. Every answer is verified against its digest and capped before it is parsed. */
+export interface Registry extends BlobSource {
+  /** Fetches the manifest or index a reference names, follows nothing, verifies its digest. */
+  fetchManifest(reference: Reference, signal: AbortSignal): Promise<Manifest | Index>;
+  /** Fetches a whole small blob into memory and verifies it; refuses more than `maxBytes`. */
+  fetchBlob(
+    reference: Reference,
+    descriptor: Descriptor,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array>;
+  /** Tags of a repository, at most 100 pages. */
+  listTags(reference: Reference, signal: AbortSignal): Promise<readonly string[]>;
+  /** Closes all connections. */
+  close(): Promise<void>;
+}
+
+/** Told of each failed attempt that is going to be retried. */
+export type RetryListener = (error: AppError, attempt: number, waitMs: number) => void;
