@@ -1,0 +1,222 @@
+// The Model resource as TypeScript: equal to crds/ by test. Plain readonly data; defaults of the schema are already filled in.
+
+import type { ArchitectureFacts, FailureCode, ModelFormat, Packaging } from "../../puller/contract.ts";
+import type { KubeObject, ObjectMeta, Resource } from "../kube/types.ts";
+import type { Condition } from "./conditions.ts";
+
+export const modelResource: Resource = {
+  group: "ocimodel.dev",
+  version: "v1alpha1",
+  kind: "Model",
+  plural: "models",
+  namespaced: true,
+};
+
+export type LocalObjectReference = { readonly name: string };
+export type ConfigMapKeyReference = { readonly name: string; readonly key: string };
+
+/** `image: URL` pairs tried before the registry itself. */
+export type Mirror = { readonly host: string; readonly url: string };
+
+export type ModelSource = {
+  /** `registry/repository[:tag][@digest]`; variants may be relative to it (`:q4`, `@sha256:…`). */
+  readonly reference: string;
+  readonly pullSecrets?: readonly LocalObjectReference[];
+  readonly tls?: {
+    readonly caBundle?: { readonly configMap: ConfigMapKeyReference };
+    readonly plainHTTP?: boolean;
+  };
+  readonly mirrors?: readonly Mirror[];
+  readonly refresh?: { readonly policy: "IfNotPresent" | "OnChange"; readonly interval?: string };
+};
+
+export type AcceleratorVendor = "nvidia" | "amd" | "intel" | "none";
+
+export type AcceleratorRequirement = {
+  readonly vendor: AcceleratorVendor;
+  /** Devices of one pod; default 1. */
+  readonly count?: number;
+  /** Quantity; default: the estimate divided by `count`. */
+  readonly memoryPerDevice?: string;
+  /** Globs over the product name; any one must match. */
+  readonly products?: readonly string[];
+  /** `major.minor`, compared as numbers. */
+  readonly minComputeCapability?: string;
+};
+
+export type NodeSelectorRequirement = {
+  readonly key: string;
+  readonly operator: "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt";
+  readonly values?: readonly string[];
+};
+export type NodeSelectorTerm = {
+  readonly matchExpressions?: readonly NodeSelectorRequirement[];
+  readonly matchFields?: readonly NodeSelectorRequirement[];
+};
+
+export type Requirements = {
+  readonly accelerator?: AcceleratorRequirement;
+  /** `kubernetes.io/arch` values; any one. */
+  readonly architectures?: readonly string[];
+  /** Node Feature Discovery CPU flags (`AVX512F`); all. */
+  readonly cpuFeatures?: readonly string[];
+  /** RAM quantity one pod needs; default: the estimate when no accelerator is used. */
+  readonly memory?: string;
+  /** ORed terms, ANDed with everything else. */
+  readonly nodeSelectorTerms?: readonly NodeSelectorTerm[];
+};
+
+/** Passed through to the pod as Kubernetes knows it. */
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+export type JsonObject = { readonly [key: string]: Json };
+
+export type RuntimeSpec = {
+  /** Named runtime of the operator's configuration; default: the first that takes the variant's format. */
+  readonly name?: string;
+  readonly image?: string;
+  readonly args?: readonly string[];
+  readonly env?: readonly JsonObject[];
+  readonly port?: number;
+  readonly resources?: JsonObject;
+  readonly tolerations?: readonly JsonObject[];
+  /** Where the model directory is mounted; default /models. */
+  readonly mountPath?: string;
+};
+
+export type VariantSpec = {
+  readonly name: string;
+  /** Absent: the source's own reference. */
+  readonly reference?: string;
+  readonly requirements?: Requirements;
+  readonly runtime?: RuntimeSpec;
+};
+
+export type SelectionSpec = {
+  readonly policy?: "FirstFit" | "BestFit";
+  /** Tokens of one sequence that the runtime is started for. */
+  readonly contextLength?: number;
+  /** Sequences served at once. */
+  readonly parallel?: number;
+  readonly cpuFallback?: boolean;
+  readonly placement?: "Uniform" | "PerHardware";
+  readonly emptyCluster?: "Wait" | "Provision";
+  readonly reselect?: "Never" | "WhenUnschedulable" | "OnNodeChange";
+  readonly unschedulableAfter?: string;
+};
+
+export type StorageSpec = {
+  readonly type?: "Ephemeral" | "PersistentVolumeClaim" | "NodeCache" | "ImageVolume";
+  /** Quantity or "auto". */
+  readonly size?: string;
+  readonly storageClassName?: string;
+  readonly accessModes?: readonly string[];
+  readonly claimName?: string;
+  readonly retention?: "Retain" | "Delete";
+};
+
+export type PullerSpec = {
+  readonly resources?: JsonObject;
+  readonly concurrency?: number;
+  readonly bandwidthLimit?: string;
+  readonly include?: readonly string[];
+  readonly exclude?: readonly string[];
+  readonly verify?: JsonObject;
+};
+
+export type ModelSpec = {
+  readonly source: ModelSource;
+  readonly variants?: readonly VariantSpec[];
+  readonly variantsFrom?: { readonly index?: boolean; readonly tags?: { readonly pattern: string } };
+  readonly selection?: SelectionSpec;
+  readonly storage?: StorageSpec;
+  readonly puller?: PullerSpec;
+  readonly runtime?: RuntimeSpec;
+  readonly replicas?: number;
+  /** Strategic-merge-like patch of the pod template (metadata and spec), applied last. */
+  readonly template?: JsonObject;
+  readonly suspend?: boolean;
+};
+
+export type Verdict =
+  "Selected" | "Fits" | "TooLarge" | "NoMatchingNode" | "RuntimeUnsupported" | "Unresolvable" | "Pending";
+
+/** What is known of one variant: its artifact as `inspect` told it, and the verdict. */
+export type VariantStatus = {
+  readonly name: string;
+  /** The full reference that was asked. */
+  readonly reference: string;
+  readonly digest?: string;
+  readonly packaging?: Packaging;
+  readonly format?: ModelFormat;
+  readonly quantization?: string;
+  readonly parameters?: string;
+  readonly sizeBytes?: number;
+  readonly weightBytes?: number;
+  readonly entry?: string;
+  readonly facts?: ArchitectureFacts;
+  /** Device memory (or RAM) that serving needs, bytes. */
+  readonly requiredBytes?: number;
+  readonly verdict: Verdict;
+  readonly message: string;
+  readonly matchingNodes?: number;
+  /** Why it could not be inspected, when it could not. */
+  readonly failure?: { readonly code: FailureCode; readonly message: string };
+};
+
+export type SelectedStatus = {
+  readonly variant: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly requiredBytes: number;
+  /** Why this one, in a sentence. */
+  readonly reason: string;
+  /** `nvidia` or `none`. */
+  readonly accelerator: AcceleratorVendor;
+  /** Number of nodes that it fits on. */
+  readonly nodes: number;
+};
+
+export type PullStatus = {
+  readonly totalBytes: number;
+  readonly completedBytes: number;
+  /** `42%`: for the printer column. */
+  readonly percent: string;
+  readonly bytesPerSecond?: number;
+  readonly remainingSeconds?: number;
+  readonly pods: {
+    readonly pending: number;
+    readonly pulling: number;
+    readonly done: number;
+    readonly failed: number;
+  };
+  readonly lastFailure?: {
+    readonly reason: string;
+    readonly message: string;
+    readonly node?: string;
+    readonly exitCode?: number;
+    readonly at: string;
+  };
+};
+
+export type ModelStatus = {
+  readonly observedGeneration?: number;
+  /** For people and printer columns only: never a contract. */
+  readonly phase?: string;
+  readonly source?: { readonly digest: string; readonly resolvedAt: string };
+  readonly selected?: SelectedStatus;
+  readonly variants?: readonly VariantStatus[];
+  readonly pull?: PullStatus;
+  readonly replicas?: number;
+  readonly readyReplicas?: number;
+  /** `2/3`: for the printer column. */
+  readonly ready?: string;
+  /** Label selector of the pods, for the scale subresource. */
+  readonly selector?: string;
+  readonly conditions?: readonly Condition[];
+};
+
+export type Model = KubeObject & {
+  readonly metadata: ObjectMeta & { readonly namespace: string; readonly uid: string };
+  readonly spec: ModelSpec;
+  readonly status?: ModelStatus;
+};

@@ -1,0 +1,41 @@
+// The operator's configuration: a YAML file (mounted ConfigMap) plus flags, checked at start. Types and schema only; main.ts reads it.
+
+import { z } from "zod";
+
+const runtime = z.strictObject({
+  /** Image of the inference server. */
+  image: z.string().min(1),
+  /** Weight formats it loads. */
+  formats: z.array(z.enum(["gguf", "safetensors", "dduf", "unknown"])).min(1),
+  /** Whether it can serve without an accelerator. */
+  cpu: z.boolean(),
+  command: z.array(z.string()).optional(),
+  /** `$(MODEL_PATH)` and the other MODEL_… variables may be used. */
+  args: z.array(z.string()).default([]),
+  /** Added when the pod has accelerators. */
+  acceleratorArgs: z.array(z.string()).default([]),
+  env: z.array(z.record(z.string(), z.json())).default([]),
+  port: z.int().min(1).max(65535),
+  /** HTTP path that answers 200 once the model is loaded. */
+  healthPath: z.string().startsWith("/"),
+  resources: z.record(z.string(), z.json()).default({}),
+  /** Mounts a memory-backed /dev/shm (tensor parallel engines need it). */
+  sharedMemory: z.boolean().default(false),
+});
+
+export const configurationSchema = z.strictObject({
+  pullerImage: z.string().min(1),
+  pullerImagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"),
+  /** Resources of puller containers unless the Model says otherwise. */
+  pullerResources: z.record(z.string(), z.json()).default({}),
+  /** Runtime name -> definition; the first that takes a format is its default. */
+  runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtime),
+  /** Namespaces to watch; empty: all. */
+  namespaces: z.array(z.string()).default([]),
+  /** Whether Node objects may be listed; without, selection sees no node facts. */
+  concurrency: z.int().min(1).max(64).default(4),
+});
+
+/** Everything the operator is told at start. */
+export type OperatorConfiguration = z.infer<typeof configurationSchema>;
+export type RuntimeDefinition = z.infer<typeof runtime>;
