@@ -1,0 +1,27 @@
+// Whether a pod's tolerations let it onto a tainted node. Pure; the rules of core/v1 Toleration.
+
+import type { JsonObject } from "../api/model.ts";
+import type { NodeHardware } from "../hardware/types.ts";
+
+type Taint = NodeHardware["taints"][number];
+
+/** Taints that come and go with the node's health; a choice that followed them would flap. */
+const transientTaintPrefix = "node.kubernetes.io/";
+
+function tolerates(toleration: JsonObject, taint: Taint): boolean {
+  const { key, operator, value, effect } = toleration;
+  if (effect !== undefined && effect !== "" && effect !== taint.effect) return false;
+  if (key === undefined || key === "") return operator === "Exists";
+  if (key !== taint.key) return false;
+  return operator === "Exists" || (value ?? "") === (taint.value ?? "");
+}
+
+/** The first lasting taint that keeps a pod with these tolerations off the node; undefined when none does. */
+export function untoleratedTaint(node: NodeHardware, tolerations: readonly JsonObject[]): Taint | undefined {
+  return node.taints.find(
+    (taint) =>
+      taint.effect !== "PreferNoSchedule" &&
+      !taint.key.startsWith(transientTaintPrefix) &&
+      !tolerations.some((toleration) => tolerates(toleration, taint)),
+  );
+}
