@@ -5,6 +5,8 @@ import { z } from "zod";
 const runtime = z.strictObject({
   /** Image of the inference server. */
   image: z.string().min(1),
+  /** Used instead when the pod has accelerators. */
+  acceleratorImage: z.string().min(1).optional(),
   /** Weight formats it loads. */
   formats: z.array(z.enum(["gguf", "safetensors", "dduf", "unknown"])).min(1),
   /** Whether it can serve without an accelerator. */
@@ -16,8 +18,8 @@ const runtime = z.strictObject({
   acceleratorArgs: z.array(z.string()).default([]),
   env: z.array(z.record(z.string(), z.json())).default([]),
   port: z.int().min(1).max(65535),
-  /** HTTP path that answers 200 once the model is loaded. */
-  healthPath: z.string().startsWith("/"),
+  /** HTTP path that answers 200 once the model is loaded; absent: the port accepting connections is enough. */
+  healthPath: z.string().startsWith("/").optional(),
   resources: z.record(z.string(), z.json()).default({}),
   /** Mounts a memory-backed /dev/shm (tensor parallel engines need it). */
   sharedMemory: z.boolean().default(false),
@@ -32,7 +34,7 @@ export const configurationSchema = z.strictObject({
   runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtime),
   /** Namespaces to watch; empty: all. */
   namespaces: z.array(z.string()).default([]),
-  /** Whether Node objects may be listed; without, selection sees no node facts. */
+  /** Models reconciled at once. */
   concurrency: z.int().min(1).max(64).default(4),
 });
 
