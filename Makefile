@@ -1,0 +1,44 @@
+# Everything runs on the Node of the lock file, whatever the machine has; scripts install what they need beyond that.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+NODE := node_modules/.bin/node
+
+.PHONY: help demo test lint build image bench cluster-up cluster-down clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+node_modules/.installed: package.json package-lock.json operator/package.json puller/package.json
+	npm ci --no-fund --no-audit
+	@touch $@
+
+demo: node_modules/.installed ## Run one Model end to end on a real cluster, registry and llama.cpp
+	$(NODE) test/demo/main.ts
+
+test: node_modules/.installed ## Format, lint, types, drift and all suites; ends with "N passed, N failed"
+	$(NODE) test/run-tests.ts
+
+lint: node_modules/.installed ## Format, lint and types only
+	npm run --silent format
+	npm run --silent lint
+	npm run --silent typecheck
+
+build: node_modules/.installed ## Compile to build/dist
+	npm run --silent build
+
+image: node_modules/.installed ## Build the operator's and the puller's images as OCI archives in build/images
+	$(NODE) test/images/build.ts all --output build/images
+
+bench: node_modules/.installed ## Time a pull beside plain downloads
+	$(NODE) test/bench/main.ts
+
+cluster-up: node_modules/.installed ## Leave a real cluster running and print its KUBECONFIG line
+	$(NODE) test/cluster/main.ts up
+
+cluster-down: node_modules/.installed ## Remove that cluster: processes, mounts, interfaces, files
+	$(NODE) test/cluster/main.ts down
+
+clean: ## Remove what was built in the checkout
+	rm -rf build node_modules
