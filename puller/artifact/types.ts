@@ -37,6 +37,8 @@ export type ArtifactLayer = {
   readonly singleFilePath?: SafePath;
   /** Digest of the uncompressed tar, where the config states it for a compressed layer. */
   readonly diffId?: Digest;
+  /** Format of a weight layer, as far as type, name or config tell. */
+  readonly weightFormat?: ModelFormat;
   /** False for layers that are known but not placed (license layers of Docker v0.1). */
   readonly isPlaced: boolean;
 };

@@ -1,0 +1,15 @@
+// The door of artifact/: what a model artifact is and how its names and archives are read.
+
+export { findEntry } from "./entry.ts";
+export { isModelConfig } from "./media-types.ts";
+export { maxConfigBytes } from "./model-config.ts";
+export { readArtifact, requireManifest } from "./parse-artifact.ts";
+export {
+  baseName,
+  checkCollisions,
+  maxPathBytes,
+  PlacedPaths,
+  safePath,
+  safePathWithoutParents,
+} from "./safe-path.ts";
+export type { ArtifactLayer, FileRole, LayerEncoding, ModelArtifact, SafePath } from "./types.ts";
