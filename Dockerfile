@@ -1,0 +1,30 @@
+# The two images of the project, from a context that `node test/images/build.ts --context build/image` prepares.
+# Nothing runs while they are built, so neither a shell nor a network is needed: only files are copied.
+#   docker build --target puller -f Dockerfile build/image
+ARG BASE=gcr.io/distroless/cc-debian12:nonroot
+
+FROM ${BASE} AS runtime
+COPY node /usr/local/bin/node
+ENV NODE_ENV=production
+WORKDIR /app
+USER 65532:65532
+
+FROM runtime AS puller
+ARG VERSION=0.0.0
+LABEL org.opencontainers.image.title="ocimodel puller" \
+      org.opencontainers.image.description="Pulls a model artifact from an OCI registry into a volume, verified" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+COPY puller/node_modules /app/node_modules
+COPY puller/dist /app
+ENTRYPOINT ["/usr/local/bin/node", "/app/puller/main.js"]
+
+FROM runtime AS operator
+ARG VERSION=0.0.0
+LABEL org.opencontainers.image.title="ocimodel operator" \
+      org.opencontainers.image.description="Serves models packaged as OCI artifacts on Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+COPY operator/node_modules /app/node_modules
+COPY operator/dist /app
+ENTRYPOINT ["/usr/local/bin/node", "/app/operator/main.js"]
