@@ -12,4 +12,5 @@ export {
   safePath,
   safePathWithoutParents,
 } from "./safe-path.ts";
+export { defaultTarLimits, placeExtracted, tarEntries, type TarEntry, type TarLimits } from "./tar.ts";
 export type { ArtifactLayer, FileRole, LayerEncoding, ModelArtifact, SafePath } from "./types.ts";

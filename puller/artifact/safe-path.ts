@@ -103,7 +103,7 @@ export class PlacedPaths {
       if (content === undefined || earlier.content !== content)
         throw new AppError(
           "InvalidArtifact",
-          `two different files are to be placed at ${quote(path)}; the artifact must be packaged again`,
+          `two files of unknown or different content are to be placed at ${quote(path)}; the artifact must be packaged again`,
         );
       return "same";
     }
