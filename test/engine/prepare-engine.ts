@@ -3,7 +3,7 @@
 import { cp, readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { cachedDirectory, contentKey } from "../images/build-cache.ts";
-import { runCommand } from "../images/run-command.ts";
+import { runCommand } from "../cluster/run-command.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 const sources = [
@@ -39,6 +39,8 @@ export async function prepareEngine(): Promise<{ readonly directory: string; rea
     const names = await readdir(path.join(entry, "node_modules"), { recursive: true });
     const declarations = names.filter((name) => /\.d\.[cm]?ts$|\.map$/.test(name));
     await Promise.all(declarations.map((name) => rm(path.join(entry, "node_modules", name))));
+    // The cache is for its owner alone; the container's user is another.
+    await runCommand("chmod", ["-R", "a+rX,go-w", entry]);
   });
   return { directory, key };
 }

@@ -4,7 +4,7 @@
 import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { cachedDirectory, contentKey } from "./build-cache.ts";
-import { runCommand } from "./run-command.ts";
+import { runCommand } from "../cluster/run-command.ts";
 
 const packages = ["base-files", "ca-certificates", "libc6", "libgcc-s1", "libstdc++6"];
 
@@ -25,10 +25,10 @@ nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin
 const groups = "root:x:0:\nnonroot:x:65532:\nnobody:x:65534:\n";
 
 async function downloadPackages(directory: string): Promise<void> {
-  const download = (): Promise<string> =>
-    runCommand("apt-get", ["-qq", "-o", "APT::Sandbox::User=root", "download", ...packages], {
-      cwd: directory,
-    });
+  const download = async (): Promise<void> => {
+    const args = ["-qq", "-o", "APT::Sandbox::User=root", "download", ...packages];
+    await runCommand("apt-get", args, { cwd: directory });
+  };
   try {
     await download();
   } catch {

@@ -9,9 +9,9 @@ import path from "node:path";
 const keptEntries = 4;
 const unusedForMs = 60 * 60 * 1000;
 
-/** `$OCIMODEL_CACHE`, else `~/.cache/ocimodel`. */
-export function cacheRoot(): string {
-  return process.env["OCIMODEL_CACHE"] ?? path.join(homedir(), ".cache", "ocimodel");
+/** The folder that test/cluster/cache.ts names too, looked up at each call so that a test can have one of its own. */
+export function cacheDirectory(): string {
+  return path.join(process.env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "ocimodel");
 }
 
 const lastUsedMs = (target: string): Promise<number> =>
@@ -46,7 +46,7 @@ export async function cachedDirectory(
   key: string,
   fill: (directory: string) => Promise<void>,
 ): Promise<string> {
-  const kindDirectory = path.join(cacheRoot(), kind);
+  const kindDirectory = path.join(cacheDirectory(), kind);
   const entry = path.join(kindDirectory, key);
   const now = new Date();
   const present = await utimes(entry, now, now).then(

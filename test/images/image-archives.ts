@@ -1,13 +1,21 @@
-// Builds images with buildah, in a storage of their own that is thrown away, and keeps the OCI archives.
+// Builds images with buildah in a storage of the project's own, and keeps the OCI archives.
 // Pulls nothing, runs nothing in a container, leaves no daemon and no mount.
 
-import { cp, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { prepareEngine } from "../engine/prepare-engine.ts";
-import { appSources, nodeBinary, placeNode, prepareAppContext, projectRoot } from "./app-context.ts";
+import {
+  appSources,
+  copyTree,
+  nodeBinary,
+  placeNode,
+  prepareAppContext,
+  projectRoot,
+} from "./app-context.ts";
 import { baseContext } from "./base.ts";
-import { cachedDirectory, contentKey } from "./build-cache.ts";
-import { runCommand } from "./run-command.ts";
+import { withLock } from "../cluster/cache.ts";
+import { runCommand } from "../cluster/run-command.ts";
+import { cachedDirectory, cacheDirectory, contentKey } from "./build-cache.ts";
 
 export const imageNames = ["operator", "puller", "engine"] as const;
 export type ImageName = (typeof imageNames)[number];
@@ -30,18 +38,16 @@ export function imageBuildObstacle(): string | undefined {
 
 export const imageReference = (name: ImageName): string => `localhost/ocimodel/${name}:test`;
 
-/** Runs buildah with nothing of the machine's own container configuration: storage, policy and registries are given here. */
-async function withBuildah<Result>(
-  directory: string,
-  driver: "overlay" | "vfs",
-  work: (buildah: (args: readonly string[]) => Promise<string>) => Promise<Result>,
-): Promise<Result> {
-  const storage = path.join(directory, `storage-${driver}`);
-  await mkdir(storage);
-  const storageFile = path.join(storage, "storage.conf");
-  const registriesFile = path.join(storage, "registries.conf");
-  const policyFile = path.join(storage, "policy.json");
-  const places = `runroot = "${storage}/run"\ngraphroot = "${storage}/graph"\n`;
+type StorageDriver = "overlay" | "vfs";
+type Buildah = (args: readonly string[]) => Promise<void>;
+
+/** buildah with nothing of the machine's own container configuration: storage, policy and registries are those of `directory`. */
+async function buildahIn(directory: string, driver: StorageDriver): Promise<Buildah> {
+  const storageFile = path.join(directory, "storage.conf");
+  const registriesFile = path.join(directory, "registries.conf");
+  const policyFile = path.join(directory, "policy.json");
+  const places = `runroot = "${directory}/run"\ngraphroot = "${directory}/graph"\n`;
+  await mkdir(directory, { recursive: true });
   await writeFile(storageFile, `[storage]\ndriver = "${driver}"\n${places}`);
   await writeFile(registriesFile, "unqualified-search-registries = []\n");
   await writeFile(policyFile, JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }));
@@ -50,10 +56,49 @@ async function withBuildah<Result>(
     CONTAINERS_STORAGE_CONF: storageFile,
     CONTAINERS_REGISTRIES_CONF: registriesFile,
   };
+  return async ([command, ...args]) => {
+    await runCommand("buildah", [command ?? "help", "--signature-policy", policyFile, ...args], { env });
+  };
+}
+
+async function build(name: ImageName, context: string, archivePath: string, buildah: Buildah): Promise<void> {
+  const base = await baseContext();
+  const reference = imageReference(name);
+  // Times of 0 make layers of equal content equal: operator and puller share base and node on a node's disk.
+  const common = ["--quiet", "--pull-never", "--layers", "--timestamp", "0"];
+  await buildah(["bud", ...common, "--tag", "localhost/ocimodel/base:test", base.directory]);
+  const given = ["--build-arg", "BASE=localhost/ocimodel/base:test"];
+  if (name !== "engine") given.push("--build-arg", `VERSION=${await version()}`, "--target", name);
+  const file = path.join(projectRoot, name === "engine" ? "test/engine/Dockerfile" : "Dockerfile");
+  await buildah(["bud", ...common, ...given, "--tag", reference, "--file", file, context]);
+  await buildah(["push", "--quiet", reference, `oci-archive:${archivePath}:${reference}`]);
+}
+
+// Layers of earlier builds make the next one faster; each leaves a few behind, so that the storage starts afresh now and then.
+const mostLayersKept = 300;
+
+async function buildWithKeptLayers(name: ImageName, context: string, archivePath: string): Promise<void> {
+  const storage = path.join(cacheDirectory(), "buildah");
+  await withLock("buildah", async () => {
+    const layers = await readdir(path.join(storage, "graph/overlay")).catch(() => []);
+    if (layers.length > mostLayersKept) await rm(storage, { recursive: true });
+    try {
+      await build(name, context, archivePath, await buildahIn(storage, "overlay"));
+    } catch {
+      // The storage may be damaged by a kill or a full disk: once more, from nothing.
+      await rm(storage, { recursive: true, force: true });
+      await rm(archivePath, { force: true });
+      await build(name, context, archivePath, await buildahIn(storage, "overlay"));
+    }
+  });
+}
+
+/** Slower, but works where overlay does not: on top of some file systems, another overlay among them. */
+async function buildWithoutOverlay(name: ImageName, context: string, archivePath: string): Promise<void> {
+  const storage = `${context}-storage`;
+  await rm(archivePath, { force: true });
   try {
-    return await work(([command, ...args]) =>
-      runCommand("buildah", [command ?? "help", "--signature-policy", policyFile, ...args], { env }),
-    );
+    await build(name, context, archivePath, await buildahIn(storage, "vfs"));
   } finally {
     await rm(storage, { recursive: true, force: true });
   }
@@ -61,37 +106,17 @@ async function withBuildah<Result>(
 
 async function buildArchive(name: ImageName, entry: string): Promise<void> {
   const context = path.join(entry, "context");
+  const archivePath = path.join(entry, "image.tar");
   await mkdir(context);
   if (name === "engine") {
-    await cp((await prepareEngine()).directory, path.join(context, "engine"), { recursive: true });
-    // The cache's folders are for their owner alone; the container's user is another.
-    await runCommand("chmod", ["-R", "a+rX,go-w", path.join(context, "engine")]);
+    await copyTree((await prepareEngine()).directory, path.join(context, "engine"));
     await placeNode(context);
   } else {
     await prepareAppContext(context, [name]);
   }
-  const base = await baseContext();
-  const build = async (driver: "overlay" | "vfs"): Promise<void> =>
-    await withBuildah(entry, driver, async (buildah) => {
-      // Times of 0 make the layers of equal content equal: operator and puller share base and node on a node's disk.
-      const common = ["--quiet", "--pull-never", "--layers", "--timestamp", "0"];
-      await buildah(["bud", ...common, "--tag", "localhost/ocimodel/base:test", base.directory]);
-      const reference = imageReference(name);
-      const file = name === "engine" ? "test/engine/Dockerfile" : "Dockerfile";
-      const target = name === "engine" ? [] : ["--target", name];
-      const given = ["--build-arg", "BASE=localhost/ocimodel/base:test"];
-      if (name !== "engine") given.push("--build-arg", `VERSION=${await version()}`);
-      const what = [...target, "--tag", reference, "--file", path.join(projectRoot, file), context];
-      await buildah(["bud", ...common, ...given, ...what]);
-      await buildah([
-        "push",
-        "--quiet",
-        reference,
-        `oci-archive:${path.join(entry, "image.tar")}:${reference}`,
-      ]);
-    });
-  // Overlay is faster; it does not work on top of some file systems (another overlay among them).
-  await build("overlay").catch(() => build("vfs"));
+  await buildWithKeptLayers(name, context, archivePath).catch(() =>
+    buildWithoutOverlay(name, context, archivePath),
+  );
   await rm(context, { recursive: true });
 }
 

@@ -5,7 +5,7 @@ import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import type { Readable } from "node:stream";
-import { runCommand } from "./run-command.ts";
+import { runCommand } from "../cluster/run-command.ts";
 
 export type ImageConfig = {
   readonly User?: string;
