@@ -114,17 +114,16 @@ describeNode("real node", () => {
       ]);
       // Through the Service, from a pod's side of the network: a namespace of ours on the same bridge.
       const outside = await cluster.node.attachNamespace("client");
-      const [command = "", ...args] = [
-        ...outside.execPrefix,
-        "/bin/busybox",
-        "wget",
-        "-q",
-        "-O",
-        "-",
-        `http://${address}/`,
-      ];
+      const [command = "", ...prefix] = outside.execPrefix;
+      const fetchPage = `fetch("http://${address}/").then(async (answer) => console.log(await answer.text()))`;
       const page = await waitFor("the Service to answer", async () => {
-        const { stdout, exitCode } = await runCommand(command, args, { allowFailure: true });
+        const { stdout, exitCode } = await runCommand(
+          command,
+          [...prefix, process.execPath, "-e", fetchPage],
+          {
+            allowFailure: true,
+          },
+        );
         return exitCode === 0 && stdout;
       });
       expect(page.trim()).toBe("hello");

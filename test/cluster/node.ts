@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { componentPath } from "./binary.ts";
 import { takeLock } from "./cache.ts";
-import { startControlPlane, type ControlPlane } from "./control-plane.ts";
+import { freePort, startControlPlane, type ControlPlane } from "./control-plane.ts";
 import {
   cgroupRoots,
   hostPaths,
@@ -223,8 +223,9 @@ async function bootNode(
   writeFileSync(file("cni/10-pods.conflist"), JSON.stringify(cniConfiguration(directory)));
   writeFileSync(file("containerd.toml"), containerdConfiguration(directory));
   start("containerd", "containerd", ["--config", file("containerd.toml")]);
+  const containerd = ["--address", file("containerd.sock"), "--namespace", "k8s.io"];
   const ctr = (...args: readonly string[]): ReturnType<typeof runCommand> =>
-    runCommand("ctr", ["--address", file("containerd.sock"), "--namespace", "k8s.io", ...args]);
+    runCommand("ctr", [...containerd, ...args]);
   await waitFor(
     "containerd",
     async () =>
@@ -233,7 +234,12 @@ async function bootNode(
     { describe },
   );
   const loadImage = async (archivePath: string): Promise<void> => {
-    await ctr("images", "import", "--no-unpack", archivePath);
+    const imported = await runCommand("ctr", [...containerd, "images", "import", archivePath], {
+      allowFailure: true,
+    });
+    if (imported.exitCode === 0) return;
+    // Importing another image under a name just replaced may meet containerd's collector removing the old one's layers.
+    await ctr("images", "import", archivePath);
   };
   await loadImage(pauseImage);
   writeFileSync(file("kubelet.json"), JSON.stringify(kubeletConfiguration(directory, plane.caFile)));
@@ -255,8 +261,8 @@ async function bootNode(
     "--conntrack-tcp-timeout-established=0",
     "--conntrack-tcp-timeout-close-wait=0",
     `--cluster-cidr=${network.podSubnet}`,
-    "--healthz-bind-address=127.0.0.1:0",
-    "--metrics-bind-address=127.0.0.1:0",
+    `--healthz-bind-address=127.0.0.1:${await freePort()}`,
+    `--metrics-bind-address=127.0.0.1:${await freePort()}`,
   ]);
   await waitFor(
     "the node to be ready",
