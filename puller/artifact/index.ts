@@ -1,6 +1,11 @@
 // The door of artifact/: what a model artifact is and how its names and archives are read.
 
 export { findEntry } from "./entry.ts";
+export { fetchArtifact, type FetchedArtifact } from "./fetch-artifact.ts";
+export { readGgufHeader, type GgufHeader } from "./gguf.ts";
+export { readFileFacts, type FileFacts } from "./read-facts.ts";
+export { readSafetensorsHeader, type SafetensorsHeader } from "./safetensors.ts";
+export { readTransformerConfig } from "./transformer-config.ts";
 export { isModelConfig } from "./media-types.ts";
 export { maxConfigBytes } from "./model-config.ts";
 export { readArtifact, requireManifest } from "./parse-artifact.ts";
