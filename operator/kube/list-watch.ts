@@ -1,0 +1,346 @@
+// Keeps a local copy of all objects of a resource by list and watch. Misses nothing: whatever it cannot read makes it list again.
+
+import { KubeError } from "./errors.ts";
+import { resourcePath, type KubeReader } from "./client.ts";
+import type { CacheChange, KubeObject, ObjectCache, ObjectKey, Resource } from "./types.ts";
+
+export type ListWatchOptions<T extends KubeObject> = {
+  readonly kube: KubeReader;
+  readonly resource: Resource;
+  /** Absent: all namespaces. */
+  readonly namespace?: string;
+  readonly labelSelector?: string;
+  readonly pageSize?: number;
+  /** Drops what nobody reads before an object is kept: managed fields alone are a quarter of a cache. */
+  readonly strip?: (object: T) => T;
+  /** Told of every change, after the copy has it. What it throws is told to onError. */
+  readonly onChange: (key: ObjectKey, change: CacheChange<T>) => void;
+  readonly onError?: (error: unknown) => void;
+  readonly onRelist?: () => void;
+  /** A watch without any byte, not even a bookmark, for this long is dead, milliseconds. */
+  readonly inactivityTimeoutMs?: number;
+  /** Asked of the server, so that watches end by themselves now and then, seconds. */
+  readonly watchTimeoutSeconds?: () => number;
+  readonly random?: () => number;
+  /** Waits; tests make it short. */
+  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
+};
+
+/** Reflector constants of client-go: 0.8 s, doubled up to 30 s, with full jitter on top. */
+const backoff = { firstMs: 800, lastMs: 30_000 };
+/** Longest line of a watch: an object is at most 1.5 MiB in etcd, more as JSON. */
+const maxLineBytes = 16 * 1024 * 1024;
+
+/** A watch that ends sooner did not work, milliseconds. */
+const shortWatchMs = 1_000;
+
+type ListAnswer<T> = {
+  readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
+  readonly items?: readonly T[];
+};
+type WatchEvent<T> = {
+  readonly type: string;
+  readonly object: T & { readonly code?: number; readonly message?: string };
+};
+
+/** Why a watch ended. `expired`: its resource version is too old, so only a list helps. */
+type WatchEnd = "closed" | "expired";
+
+function cacheKey({ namespace, name }: ObjectKey): string {
+  return `${namespace}/${name}`;
+}
+
+function keyOf(object: KubeObject): ObjectKey {
+  return { namespace: object.metadata.namespace ?? "", name: object.metadata.name };
+}
+
+export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
+  readonly #options: ListWatchOptions<T>;
+  readonly #objects = new Map<string, T>();
+  readonly #synced = Promise.withResolvers<void>();
+  #hasSynced = false;
+  #resourceVersion = "";
+  #lastContactMs = performance.now();
+
+  constructor(options: ListWatchOptions<T>) {
+    this.#options = options;
+    // Nobody has to wait for it.
+    this.#synced.promise.catch(() => undefined);
+  }
+
+  get hasSynced(): boolean {
+    return this.#hasSynced;
+  }
+
+  /** When the server last sent anything, on the monotonic clock (performance.now()), milliseconds. */
+  get lastContactMs(): number {
+    return this.#lastContactMs;
+  }
+
+  /** Resolves with the first complete list. */
+  get synced(): Promise<void> {
+    return this.#synced.promise;
+  }
+
+  get(key: ObjectKey): T | undefined {
+    return this.#objects.get(cacheKey(key));
+  }
+
+  list(namespace?: string): readonly T[] {
+    const all = [...this.#objects.values()];
+    return namespace === undefined
+      ? all
+      : all.filter(({ metadata }) => (metadata.namespace ?? "") === namespace);
+  }
+
+  /** Lists and watches until the signal is aborted. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    let failures = 0;
+    let mustList = true;
+    while (!signal.aborted) {
+      try {
+        if (mustList) {
+          await this.#list(signal);
+          mustList = false;
+        }
+        const startedMs = performance.now();
+        const end = await this.#watch(signal);
+        mustList = end === "expired";
+        failures = performance.now() - startedMs < shortWatchMs ? failures + 1 : 0;
+        // A server that ends each watch at once must not be asked in a tight loop.
+        if (failures > 1) await this.#pause(undefined, failures - 1, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#report(error);
+        // A broken connection is resumed where it was; a line that could not be read may have been a change.
+        mustList ||= !(error instanceof KubeError);
+        failures += 1;
+        await this.#pause(error, failures, signal);
+      }
+    }
+  }
+
+  async #pause(error: unknown, failures: number, signal: AbortSignal): Promise<void> {
+    const random = this.#options.random ?? Math.random;
+    const base = Math.min(backoff.firstMs * 2 ** (failures - 1), backoff.lastMs);
+    const asked = error instanceof KubeError ? error.retryAfterMs : undefined;
+    const waitMs = asked ?? base * (1 + random());
+    await (this.#options.sleep ?? sleep)(waitMs, signal).catch(() => undefined);
+  }
+
+  #report(error: unknown): void {
+    this.#options.onError?.(error);
+  }
+
+  /** All pages of one consistent list; replaces the copy only when the last page is in. */
+  async #list(signal: AbortSignal): Promise<void> {
+    const { kube, resource, namespace, labelSelector, pageSize = 500 } = this.#options;
+    this.#options.onRelist?.();
+    const path = resourcePath(resource, namespace);
+    const found = new Map<string, T>();
+    let token: string | undefined;
+    let restarts = 0;
+    for (;;) {
+      let page: ListAnswer<T>;
+      try {
+        page = await kube.read<ListAnswer<T>>(
+          path,
+          {
+            limit: String(pageSize),
+            ...(labelSelector === undefined ? {} : { labelSelector }),
+            ...(token === undefined ? {} : { continue: token }),
+          },
+          signal,
+        );
+      } catch (error) {
+        // The snapshot of a paged list is gone: begin again, but not for ever.
+        if (error instanceof KubeError && error.kind === "gone" && token !== undefined && restarts < 3) {
+          restarts += 1;
+          token = undefined;
+          found.clear();
+          continue;
+        }
+        throw error;
+      }
+      this.#lastContactMs = performance.now();
+      for (const item of page.items ?? []) {
+        // Items of a list carry no type of their own.
+        const object = this.#strip({ ...item, apiVersion: apiVersionOf(resource), kind: resource.kind });
+        found.set(cacheKey(keyOf(object)), object);
+      }
+      this.#resourceVersion = page.metadata.resourceVersion;
+      token = page.metadata.continue;
+      if (token === undefined || token === "") break;
+    }
+    this.#replace(found);
+    this.#hasSynced = true;
+    this.#synced.resolve();
+  }
+
+  #replace(found: ReadonlyMap<string, T>): void {
+    const before = new Map(this.#objects);
+    this.#objects.clear();
+    for (const [key, object] of found) this.#objects.set(key, object);
+    for (const [key, object] of before) {
+      if (!found.has(key)) this.#tell(object, undefined);
+    }
+    for (const [key, object] of found) {
+      const old = before.get(key);
+      if (
+        old?.metadata.resourceVersion !== object.metadata.resourceVersion ||
+        old?.metadata.uid !== object.metadata.uid
+      ) {
+        this.#tell(old, object);
+      }
+    }
+  }
+
+  #strip(object: T): T {
+    const { managedFields: _dropped, ...metadata } = object.metadata as T["metadata"] & {
+      managedFields?: unknown;
+    };
+    const bare = { ...object, metadata };
+    return this.#options.strip?.(bare) ?? bare;
+  }
+
+  #tell(before: T | undefined, after: T | undefined): void {
+    const object = after ?? before;
+    if (object === undefined) return;
+    try {
+      this.#options.onChange(keyOf(object), {
+        ...(before === undefined ? {} : { before }),
+        ...(after === undefined ? {} : { after }),
+      });
+    } catch (error) {
+      this.#report(error);
+    }
+  }
+
+  async #watch(signal: AbortSignal): Promise<WatchEnd> {
+    const { kube, resource, namespace, labelSelector } = this.#options;
+    const timeout = this.#options.watchTimeoutSeconds ?? (() => 300 + Math.floor(Math.random() * 300));
+    let stream: Awaited<ReturnType<KubeReader["stream"]>>;
+    try {
+      stream = await kube.stream(
+        resourcePath(resource, namespace),
+        {
+          watch: "true",
+          allowWatchBookmarks: "true",
+          resourceVersion: this.#resourceVersion,
+          timeoutSeconds: String(timeout()),
+          ...(labelSelector === undefined ? {} : { labelSelector }),
+        },
+        signal,
+      );
+    } catch (error) {
+      if (error instanceof KubeError && error.kind === "gone") return "expired";
+      throw error;
+    }
+    try {
+      for await (const line of lines(stream.body, this.#options.inactivityTimeoutMs ?? 120_000, signal)) {
+        this.#lastContactMs = performance.now();
+        if (this.#take(JSON.parse(line) as WatchEvent<T>) === "expired") return "expired";
+      }
+      return "closed";
+    } finally {
+      stream.close();
+    }
+  }
+
+  /** Takes one event into the copy. Throws on what it does not understand: the caller lists again rather than skip it. */
+  #take(event: WatchEvent<T>): "taken" | "expired" {
+    switch (event.type) {
+      case "BOOKMARK":
+        break;
+      case "ADDED":
+      case "MODIFIED": {
+        const object = this.#strip(event.object);
+        const key = cacheKey(keyOf(object));
+        const before = this.#objects.get(key);
+        this.#objects.set(key, object);
+        this.#tell(before, object);
+        break;
+      }
+      case "DELETED": {
+        const key = cacheKey(keyOf(event.object));
+        const before = this.#objects.get(key) ?? this.#strip(event.object);
+        this.#objects.delete(key);
+        this.#tell(before, undefined);
+        break;
+      }
+      case "ERROR":
+        if (event.object.code === 410) return "expired";
+        throw new KubeError(
+          "unavailable",
+          `the watch ended with an error: ${String(event.object.message).slice(0, 200)}`,
+        );
+      default:
+        throw new Error(`a watch event of type ${JSON.stringify(event.type)?.slice(0, 40)}`);
+    }
+    const version = event.object.metadata.resourceVersion;
+    if (version === undefined) throw new Error("a watch event without a resource version");
+    this.#resourceVersion = version;
+    return "taken";
+  }
+}
+
+function apiVersionOf({ group, version }: Resource): string {
+  return group === "" ? version : `${group}/${version}`;
+}
+
+async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done, { once: true });
+  });
+}
+
+/** Lines of a body, cut at bytes so that a character split between chunks stays whole; fails when nothing comes for too long. */
+async function* lines(
+  body: AsyncIterable<Uint8Array>,
+  inactivityTimeoutMs: number,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  let pending: Buffer[] = [];
+  let size = 0;
+  const chunks = body[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await withTimeout(chunks.next(), inactivityTimeoutMs);
+    if (next.done === true || signal.aborted) break;
+    let chunk = Buffer.from(next.value);
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10)) {
+      const line = Buffer.concat([...pending, chunk.subarray(0, end)]).toString("utf8");
+      pending = [];
+      size = 0;
+      chunk = chunk.subarray(end + 1);
+      if (line.trim() !== "") yield line;
+    }
+    if (chunk.length > 0) pending.push(chunk);
+    size += chunk.length;
+    if (size > maxLineBytes) throw new Error(`a watch line of more than ${maxLineBytes} bytes`);
+  }
+  // Half a line at the end means that the connection broke in it.
+  if (size > 0 && !signal.aborted)
+    throw new KubeError("unavailable", "the watch broke off in the middle of a line");
+}
+
+async function withTimeout<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(new KubeError("unavailable", `the watch sent nothing for ${ms / 1000} s`));
+    }, ms);
+  });
+  // The loser of the race is of no interest any more.
+  promise.catch(() => undefined);
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
