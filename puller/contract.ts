@@ -1,5 +1,7 @@
 // What crosses between the operator and the puller: codes, exit codes, the termination message and progress. Data only.
 
+import { createHash } from "node:crypto";
+
 /** Version of the termination message and of the progress document; a reader refuses others. */
 export const contractVersion = 1;
 
@@ -174,3 +176,21 @@ export type PullProgress = {
 
 /** Port on which a puller in a pod serves `GET /progress`. */
 export const progressPort = 8085;
+
+/**
+ * Name of a model's directory under `models/` on the volume: the hex of its manifest digest, and where only a part of its
+ * files is wanted, a mark of the globs, since that is another set of files. The runtime mounts it with a subPath.
+ */
+export function modelDirectoryName(
+  digest: string,
+  include: readonly string[],
+  exclude: readonly string[],
+): string {
+  const hex = digest.slice(digest.indexOf(":") + 1);
+  if (include.length === 0 && exclude.length === 0) return hex;
+  const mark = createHash("sha256")
+    .update(JSON.stringify([include, exclude]))
+    .digest("hex")
+    .slice(0, 8);
+  return `${hex}-${mark}`;
+}

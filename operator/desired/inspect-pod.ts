@@ -1,0 +1,54 @@
+// The pod that reads what references hold: a puller with the Model's own credentials, no volume, no token. Pure.
+
+import type { KubeObject } from "../kube/types.ts";
+import { inspectContainerName, inspectPodName, metadata } from "./names.ts";
+import {
+  containerSecurityContext,
+  podSecurityContext,
+  pullerResources,
+  registryArguments,
+  registryVolumeMounts,
+  registryVolumes,
+} from "./puller-container.ts";
+import type { InspectInput } from "./types.ts";
+
+/** How long an inspection may take before the kubelet ends it, seconds. */
+const activeDeadlineSeconds = 600;
+
+/** The complete inspect pod. */
+export function inspectPod(input: InspectInput): KubeObject {
+  const { model, configuration, references, attempt, round } = input;
+  const pod = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: metadata(model, inspectPodName(model, references, round, attempt), "inspect"),
+    spec: {
+      activeDeadlineSeconds,
+      automountServiceAccountToken: false,
+      containers: [
+        {
+          name: inspectContainerName,
+          image: configuration.pullerImage,
+          imagePullPolicy: configuration.pullerImagePullPolicy,
+          args: [
+            "inspect",
+            ...references.map((reference) => `--reference=${reference}`),
+            "--output=json",
+            "--termination-log=/dev/termination-log",
+            ...registryArguments(model, references),
+          ],
+          resources: pullerResources(model, configuration),
+          securityContext: containerSecurityContext,
+          terminationMessagePolicy: "File",
+          ...(registryVolumeMounts(model).length === 0 ? {} : { volumeMounts: registryVolumeMounts(model) }),
+        },
+      ],
+      enableServiceLinks: false,
+      restartPolicy: "Never",
+      securityContext: podSecurityContext,
+      terminationGracePeriodSeconds: 5,
+      ...(registryVolumes(model).length === 0 ? {} : { volumes: registryVolumes(model) }),
+    },
+  };
+  return pod as KubeObject;
+}

@@ -1,0 +1,95 @@
+// All names, labels, annotations and paths of what the operator makes. Nowhere else.
+
+import { createHash } from "node:crypto";
+import { modelResource, type Model } from "../api/model.ts";
+import type { ObjectMeta, OwnerReference } from "../kube/types.ts";
+
+export const managedByLabel = "app.kubernetes.io/managed-by";
+export const managedByValue = "ocimodel";
+export const modelNameLabel = "ocimodel.dev/model";
+export const componentLabel = "app.kubernetes.io/component";
+export const variantAnnotation = "ocimodel.dev/variant";
+export const digestAnnotation = "ocimodel.dev/digest";
+
+export const pullContainerName = "pull";
+export const inspectContainerName = "inspect";
+export const runtimeContainerName = "runtime";
+export const portName = "http";
+/** Port of the Service. */
+export const servicePort = 80;
+
+export const modelVolumeName = "model";
+/** Where the puller sees the volume. */
+export const storeMountPath = "/volume";
+export const defaultModelMountPath = "/models";
+export const dockerConfigDirectory = "/var/run/ocimodel/docker-config";
+export const caDirectory = "/var/run/ocimodel/ca";
+/** User and group of every container, as the images have it. */
+export const userId = 65532;
+
+export function workloadName(model: Model): string {
+  return model.metadata.name;
+}
+
+export function serviceName(model: Model): string {
+  return model.metadata.name;
+}
+
+/** A retry of the same question is another pod: what differs is at the end. */
+export function inspectPodName(
+  model: Model,
+  references: readonly string[],
+  round: string,
+  attempt: number,
+): string {
+  const hash = createHash("sha256")
+    .update(JSON.stringify([references, round]))
+    .digest("hex")
+    .slice(0, 8);
+  return `${model.metadata.name.slice(0, 44)}-inspect-${hash}-${attempt}`;
+}
+
+export type Component = "server" | "inspect";
+
+export function labels(model: Model, component: Component): Readonly<Record<string, string>> {
+  return {
+    "app.kubernetes.io/name": "ocimodel-model",
+    "app.kubernetes.io/instance": model.metadata.name,
+    [componentLabel]: component,
+    [managedByLabel]: managedByValue,
+    [modelNameLabel]: model.metadata.name,
+  };
+}
+
+/** The labels by which Deployment and Service find their pods; immutable, so no more than these. */
+export function selectorLabels(model: Model): Readonly<Record<string, string>> {
+  return { [modelNameLabel]: model.metadata.name, [componentLabel]: "server" };
+}
+
+/** The same as text, for the scale subresource. */
+export function podSelector(model: Model): string {
+  return Object.entries(selectorLabels(model))
+    .map(([key, value]) => `${key}=${value}`)
+    .join(",");
+}
+
+/** Deletes the object with its Model. It does not block the Model's deletion: that would need a right on finalizers. */
+export function ownerReference(model: Model): OwnerReference {
+  return {
+    apiVersion: `${modelResource.group}/${modelResource.version}`,
+    kind: modelResource.kind,
+    name: model.metadata.name,
+    uid: model.metadata.uid,
+    controller: true,
+    blockOwnerDeletion: false,
+  };
+}
+
+export function metadata(model: Model, name: string, component: Component): ObjectMeta {
+  return {
+    name,
+    namespace: model.metadata.namespace,
+    labels: labels(model, component),
+    ownerReferences: [ownerReference(model)],
+  };
+}

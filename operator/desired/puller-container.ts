@@ -1,0 +1,104 @@
+// What every puller container has in common: command line, credentials, limits. Pure.
+
+import type { JsonObject, Model } from "../api/model.ts";
+import type { OperatorConfiguration } from "../configuration.ts";
+import { caDirectory, dockerConfigDirectory } from "./names.ts";
+
+/** What Pod Security "restricted" asks of a container, and a read-only root file system. */
+export const containerSecurityContext: JsonObject = {
+  allowPrivilegeEscalation: false,
+  capabilities: { drop: ["ALL"] },
+  privileged: false,
+  readOnlyRootFilesystem: true,
+  runAsNonRoot: true,
+  seccompProfile: { type: "RuntimeDefault" },
+};
+
+/** What the puller needs for itself, whatever the size of the model. */
+export const defaultPullerResources: JsonObject = {
+  requests: { cpu: "100m", memory: "128Mi" },
+  limits: { memory: "512Mi" },
+};
+
+export function pullerResources(model: Model, configuration: OperatorConfiguration): JsonObject {
+  if (model.spec.puller?.resources !== undefined) return model.spec.puller.resources;
+  const configured = configuration.pullerResources as JsonObject;
+  return Object.keys(configured).length > 0 ? configured : defaultPullerResources;
+}
+
+/** Host part of a reference, with its port; docker.io where there is none. */
+function registryHost(reference: string): string {
+  const first = reference.split("/")[0] ?? "";
+  const isHost = reference.includes("/") && (/[.:]/.test(first) || first === "localhost");
+  return isHost ? first : "docker.io";
+}
+
+/** Flags for reaching the registries of these references. */
+export function registryArguments(model: Model, references: readonly string[]): readonly string[] {
+  const { pullSecrets = [], tls, mirrors = [] } = model.spec.source;
+  const hosts = [...new Set(references.map(registryHost))];
+  return [
+    ...pullSecrets.map((_secret, index) => `--docker-config=${dockerConfigDirectory}/${index}/config.json`),
+    ...(tls?.caBundle === undefined ? [] : [`--ca-file=${caDirectory}/ca.crt`]),
+    ...(tls?.plainHTTP === true ? hosts.map((host) => `--plain-http=${host}`) : []),
+    ...mirrors.map(({ host, url }) => `--mirror=${host}=${url}`),
+  ];
+}
+
+/**
+ * Volumes with the Model's own pull secrets and authority. Optional on purpose: a Secret that is missing is then the
+ * puller's clear refusal, not a pod that hangs without a word.
+ */
+export function registryVolumes(model: Model): readonly JsonObject[] {
+  const { pullSecrets = [], tls } = model.spec.source;
+  return [
+    ...pullSecrets.map(({ name }, index) => ({
+      name: `docker-config-${index}`,
+      secret: {
+        secretName: name,
+        optional: true,
+        // Readable by the pod's group only.
+        defaultMode: 0o440,
+        items: [{ key: ".dockerconfigjson", path: "config.json" }],
+      },
+    })),
+    ...(tls?.caBundle === undefined
+      ? []
+      : [
+          {
+            name: "ca",
+            configMap: {
+              name: tls.caBundle.configMap.name,
+              optional: true,
+              items: [{ key: tls.caBundle.configMap.key, path: "ca.crt" }],
+            },
+          },
+        ]),
+  ];
+}
+
+export function registryVolumeMounts(model: Model): readonly JsonObject[] {
+  const { pullSecrets = [], tls } = model.spec.source;
+  return [
+    ...pullSecrets.map((_secret, index) => ({
+      name: `docker-config-${index}`,
+      mountPath: `${dockerConfigDirectory}/${index}`,
+      readOnly: true,
+    })),
+    ...(tls?.caBundle === undefined ? [] : [{ name: "ca", mountPath: caDirectory, readOnly: true }]),
+  ];
+}
+
+/** Pod fields that both kinds of pods share. */
+export const podSecurityContext: JsonObject = {
+  fsGroup: 65532,
+  // A recursive change of ownership over a large volume takes minutes.
+  fsGroupChangePolicy: "OnRootMismatch",
+  runAsGroup: 65532,
+  runAsNonRoot: true,
+  runAsUser: 65532,
+  seccompProfile: { type: "RuntimeDefault" },
+};
+
+/** The runtime's own image may expect to write to the usual places. */
+export const temporaryVolumeName = "tmp";

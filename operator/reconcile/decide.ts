@@ -1,0 +1,174 @@
+// From one snapshot to what is to be done and what is to be told. Pure: no I/O, no clock, no randomness.
+
+import { isInspectFailure, type InspectFacts, type InspectFailure } from "../../puller/contract.ts";
+import type { VariantSpec, VariantStatus } from "../api/model.ts";
+import type { JsonObject } from "../api/model.ts";
+import { workloadDeployment } from "../desired/deployment.ts";
+import { modelService } from "../desired/service.ts";
+import { nodeHardware } from "../hardware/node-hardware.ts";
+import type { KubeObject } from "../kube/types.ts";
+import { chooseVariant } from "../selection/choose-variant.ts";
+import type { Candidate, Choice } from "../selection/types.ts";
+import { planInspection, type InspectionPlan } from "./inspection.ts";
+import type { Observed } from "./observed.ts";
+import { effectiveVariants, knownArtifact, runtimeFor } from "./variants.ts";
+import type { Pod } from "./workload-types.ts";
+
+/** What became of one variant's reference. */
+export type ResolvedVariant = {
+  readonly variant: VariantSpec;
+  readonly reference: string;
+  readonly artifact: InspectFacts | undefined;
+  readonly failure: InspectFailure | undefined;
+};
+
+export type Decision = {
+  /** Created when absent, never changed. */
+  readonly create: readonly KubeObject[];
+  /** Server-side applied when they differ from what is there. */
+  readonly apply: readonly KubeObject[];
+  readonly remove: readonly Pod[];
+  readonly inspection: InspectionPlan;
+  readonly variants: readonly ResolvedVariant[];
+  /** Undefined while the references are still being read. */
+  readonly choice: Choice | undefined;
+};
+
+/** Tolerations that the rendered pod will have, besides those for its devices. */
+function tolerationsOf(observed: Observed, { variant }: Candidate): readonly JsonObject[] {
+  const { spec } = observed.model;
+  const patch = spec.template?.["spec"];
+  const ofTemplate =
+    typeof patch === "object" &&
+    patch !== null &&
+    "tolerations" in patch &&
+    Array.isArray(patch["tolerations"])
+      ? (patch["tolerations"] as readonly JsonObject[])
+      : [];
+  return [...(variant.runtime?.tolerations ?? spec.runtime?.tolerations ?? []), ...ofTemplate];
+}
+
+/** Each variant with the newest that is known of its reference: an answer just read, else the status. */
+function resolveVariants(observed: Observed, inspection: InspectionPlan): readonly ResolvedVariant[] {
+  return effectiveVariants(observed.model.spec).map(({ variant, reference }) => {
+    const told = inspection.results.get(reference);
+    const known = knownArtifact(observed.model, reference);
+    const artifact = told !== undefined && !isInspectFailure(told) ? told : known;
+    const failure = told !== undefined && isInspectFailure(told) ? told : pastFailure(observed, reference);
+    return { variant, reference, artifact, failure: artifact === undefined ? failure : undefined };
+  });
+}
+
+/** A failure that the status tells, while its inspection is being tried again. */
+function pastFailure(observed: Observed, reference: string): InspectFailure | undefined {
+  const { model } = observed;
+  // Another spec may have mended it: until asked again, nothing is known.
+  if (model.status?.observedGeneration !== model.metadata.generation) return undefined;
+  const failure = model.status?.variants?.find((each) => each.reference === reference)?.failure;
+  return failure === undefined ? undefined : { reference, ...failure };
+}
+
+/** The running variant as far as the spec still lists it. */
+function currentVariant(
+  observed: Observed,
+): { variant: string; accelerator: "nvidia" | "amd" | "intel" | "none" } | undefined {
+  const selected = observed.model.status?.selected;
+  return selected === undefined
+    ? undefined
+    : { variant: selected.variant, accelerator: selected.accelerator };
+}
+
+/**
+ * The decision for one Model. Nothing is chosen before every reference was read or has failed for good, so that a
+ * slow registry never makes a later variant win; what runs already is not touched meanwhile.
+ */
+export function decide(observed: Observed): Decision {
+  const inspection = planInspection(observed);
+  const variants = resolveVariants(observed, inspection);
+  const candidates = variants.flatMap(({ variant, artifact }): Candidate[] =>
+    artifact === undefined
+      ? []
+      : [
+          {
+            variant,
+            artifact,
+            runtime: runtimeFor(observed.model.spec, variant, artifact.format, observed.configuration),
+          },
+        ],
+  );
+  const isUndecided = variants.some(
+    ({ artifact, failure }) => artifact === undefined && failure === undefined,
+  );
+  const current = currentVariant(observed);
+  const choice =
+    isUndecided || candidates.length === 0
+      ? undefined
+      : chooseVariant({
+          candidates,
+          nodes: observed.nodes.map(nodeHardware),
+          selection: observed.model.spec.selection ?? {},
+          tolerations: (candidate) => tolerationsOf(observed, candidate),
+          ...(current === undefined ? {} : { current }),
+        });
+  const isSuspended = observed.model.spec.suspend === true;
+  return {
+    create: isSuspended ? [] : inspection.create,
+    remove: isSuspended ? [] : inspection.remove,
+    apply: isSuspended || choice?.kind !== "selected" ? [] : desiredObjects(observed, choice),
+    inspection,
+    variants,
+    choice,
+  };
+}
+
+function desiredObjects(
+  observed: Observed,
+  { candidate, placement }: Extract<Choice, { kind: "selected" }>,
+): readonly KubeObject[] {
+  const { model, configuration } = observed;
+  const { variant, artifact, runtime } = candidate;
+  // chooseVariant never selects a candidate without a runtime.
+  if (runtime === undefined) return [];
+  return [
+    workloadDeployment({ model, configuration, variantName: variant.name, artifact, runtime, placement }),
+    modelService(model),
+  ];
+}
+
+/** The verdicts of the choice and the failures of the references, in the user's order, for the status. */
+export function variantStatuses(decision: Decision): readonly VariantStatus[] {
+  return decision.variants.map(({ variant, reference, artifact, failure }) => {
+    const verdict = decision.choice?.verdicts.find(({ name }) => name === variant.name);
+    return {
+      name: variant.name,
+      reference,
+      ...(artifact === undefined
+        ? {}
+        : {
+            digest: artifact.digest,
+            packaging: artifact.packaging,
+            format: artifact.format,
+            sizeBytes: artifact.sizeBytes,
+            weightBytes: artifact.weightBytes,
+            ...(artifact.quantization === undefined ? {} : { quantization: artifact.quantization }),
+            ...(artifact.parameters === undefined ? {} : { parameters: artifact.parameters }),
+            ...(artifact.entry === undefined ? {} : { entry: artifact.entry }),
+            ...(artifact.facts === undefined ? {} : { facts: artifact.facts }),
+          }),
+      ...(failure !== undefined
+        ? {
+            verdict: "Unresolvable" as const,
+            message: failure.message,
+            failure: { code: failure.code, message: failure.message },
+          }
+        : verdict === undefined
+          ? { verdict: "Pending" as const, message: "waits until all references were read" }
+          : {
+              verdict: verdict.verdict,
+              message: verdict.message,
+              requiredBytes: verdict.requiredBytes,
+              matchingNodes: verdict.matchingNodes.length,
+            }),
+    };
+  });
+}

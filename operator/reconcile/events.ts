@@ -1,0 +1,44 @@
+// Which changes of a status people are told of as Events: transitions only. Pure.
+
+import type { ModelStatus } from "../api/model.ts";
+
+export type Transition = {
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly message: string;
+};
+
+/** Conditions whose change is an event; Ready and Reconciling only repeat what these say. */
+const told: ReadonlySet<string> = new Set([
+  "SourceResolved",
+  "VariantSelected",
+  "ArtifactPulled",
+  "WorkloadAvailable",
+]);
+/** Reasons of mere progress, told by `kubectl get` already. */
+const silent: ReadonlySet<string> = new Set(["Resolving", "Pulling", "Starting", "Progressing"]);
+
+/** Events between two statuses. */
+export function transitions(before: ModelStatus | undefined, after: ModelStatus): readonly Transition[] {
+  const events: Transition[] = [];
+  for (const condition of after.conditions ?? []) {
+    if (!told.has(condition.type) || silent.has(condition.reason)) continue;
+    const previous = before?.conditions?.find(({ type }) => type === condition.type);
+    if (previous?.reason === condition.reason && previous.status === condition.status) continue;
+    events.push({
+      type: condition.status === "False" ? "Warning" : "Normal",
+      reason: condition.reason,
+      message: condition.message,
+    });
+  }
+  const from = before?.selected;
+  const to = after.selected;
+  if (from !== undefined && to !== undefined && (from.variant !== to.variant || from.digest !== to.digest)) {
+    events.push({
+      type: "Normal",
+      reason: "Selected",
+      message: `changed from ${from.variant} (${from.digest}) to ${to.variant} (${to.digest})`,
+    });
+  }
+  return events;
+}

@@ -1,0 +1,78 @@
+// Takes one snapshot for a Model: from the local copies of the API server's objects, and from its pullers' progress ports.
+
+import type { PullProgress } from "../../puller/contract.ts";
+import type { Model } from "../api/model.ts";
+import type { OperatorConfiguration } from "../configuration.ts";
+import {
+  componentLabel,
+  modelNameLabel,
+  pullContainerName,
+  workloadName,
+  serviceName,
+} from "../desired/names.ts";
+import type { Node } from "../hardware/node-hardware.ts";
+import type { KubeObject, ObjectCache, ObjectKey } from "../kube/types.ts";
+import type { Observed } from "./observed.ts";
+import type { Deployment, Pod } from "./workload-types.ts";
+
+/** Everything that observing needs. */
+export type World = {
+  readonly configuration: OperatorConfiguration;
+  readonly models: ObjectCache<Model>;
+  readonly nodes: ObjectCache<Node>;
+  readonly deployments: ObjectCache<Deployment>;
+  readonly services: ObjectCache<KubeObject>;
+  readonly pods: ObjectCache<Pod>;
+  /** Asks a puller how far it is; undefined when it does not answer. */
+  readonly askProgress: (pod: Pod, signal: AbortSignal) => Promise<PullProgress | undefined>;
+  readonly nowMs: () => number;
+};
+
+/** Pullers asked at once for one Model; with more replicas the first ones speak for all. */
+const maxAskedPods = 8;
+
+/** The snapshot, or undefined when the Model is gone or going: then its owner references do the rest. */
+export async function observe(
+  key: ObjectKey,
+  world: World,
+  signal: AbortSignal,
+): Promise<Observed | undefined> {
+  const model = world.models.get(key);
+  if (model === undefined || model.metadata.deletionTimestamp !== undefined) return undefined;
+  const pods = world.pods
+    .list(key.namespace)
+    .filter(
+      ({ metadata }) =>
+        metadata.labels?.[modelNameLabel] === key.name && metadata.deletionTimestamp === undefined,
+    );
+  const workloadPods = pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "server");
+  const pulling = workloadPods
+    .filter(
+      ({ status }) =>
+        status?.podIP !== undefined &&
+        status.initContainerStatuses?.some(
+          ({ name, state }) => name === pullContainerName && state?.running !== undefined,
+        ) === true,
+    )
+    .slice(0, maxAskedPods);
+  const answers = await Promise.all(
+    pulling.map(async (pod) => [pod.metadata.uid ?? "", await world.askProgress(pod, signal)] as const),
+  );
+  return {
+    model,
+    configuration: world.configuration,
+    nodes: world.nodes.list(),
+    deployment: world.deployments.get({ namespace: key.namespace, name: workloadName(model) }),
+    service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
+    workloadPods,
+    inspectPods: pods.filter(
+      ({ metadata }) =>
+        metadata.labels?.[componentLabel] === "inspect" &&
+        (metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid),
+    ),
+    progress: new Map(
+      answers.flatMap(([uid, progress]) => (progress === undefined ? [] : [[uid, progress] as const])),
+    ),
+    nowMs: world.nowMs(),
+  };
+}

@@ -1,0 +1,25 @@
+// One snapshot of everything a decision may depend on. Data only; observe.ts takes it.
+
+import type { PullProgress } from "../../puller/contract.ts";
+import type { Model } from "../api/model.ts";
+import type { OperatorConfiguration } from "../configuration.ts";
+import type { Node } from "../hardware/node-hardware.ts";
+import type { KubeObject } from "../kube/types.ts";
+import type { Deployment, Pod } from "./workload-types.ts";
+
+export type Observed = {
+  readonly model: Model;
+  readonly configuration: OperatorConfiguration;
+  readonly nodes: readonly Node[];
+  /** Undefined: there is none. Owned by this very Model (uid), else `foreign` names it. */
+  readonly deployment: Deployment | undefined;
+  readonly service: KubeObject | undefined;
+  /** Pods of the workload, not being deleted. */
+  readonly workloadPods: readonly Pod[];
+  /** Inspect pods of this Model, not being deleted. */
+  readonly inspectPods: readonly Pod[];
+  /** What pullers answered on their progress port, by pod uid. */
+  readonly progress: ReadonlyMap<string, PullProgress>;
+  /** Milliseconds since 1970. */
+  readonly nowMs: number;
+};

@@ -1,0 +1,149 @@
+// The loop of the operator: observe -> decide -> act -> one status write. Knows no HTTP and no registry.
+
+import { isDeepStrictEqual } from "node:util";
+import type { Reason } from "../api/conditions.ts";
+import { modelResource, type Model, type ModelStatus } from "../api/model.ts";
+import { KubeError } from "../kube/errors.ts";
+import { needsApply } from "../kube/needs-apply.ts";
+import type { Kube, KubeObject, ObjectKey, Resource } from "../kube/types.ts";
+import { decide, type Decision } from "./decide.ts";
+import { transitions, type Transition } from "./events.ts";
+import { observe, type World } from "./observe.ts";
+import type { Observed } from "./observed.ts";
+import type { Outcome } from "./outcome.ts";
+import { resourceOf } from "./resources.ts";
+import { modelStatus, type ActFailure } from "./status.ts";
+
+export type ReconcileDeps = {
+  readonly kube: Kube;
+  readonly world: World;
+  /** Told of each change that people should see. */
+  readonly onTransition: (model: Model, transition: Transition) => void;
+  readonly onFailure: (key: ObjectKey, error: unknown) => void;
+};
+
+/** While bytes flow the pullers are asked again after this long, milliseconds. */
+const progressIntervalMs = 5_000;
+
+/**
+ * Brings one Model closer to its spec and writes its status at most once. Safe to run at any time, by two operators
+ * at once: names are deterministic, objects are applied whole with one field manager, deletes name a uid.
+ */
+export async function reconcileModel(
+  key: ObjectKey,
+  deps: ReconcileDeps,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const observed = await observe(key, deps.world, signal);
+  if (observed === undefined) return { kind: "done" };
+  const decision = decide(observed);
+  const failure = await act(observed, decision, deps, signal);
+  const status = modelStatus(observed, decision, failure);
+  await writeStatus(observed.model, status, deps, signal);
+  return outcomeOf(status, decision, failure);
+}
+
+/** Creates, applies and deletes; the first refusal becomes a reason, the rest is still tried. */
+async function act(
+  observed: Observed,
+  decision: Decision,
+  deps: ReconcileDeps,
+  signal: AbortSignal,
+): Promise<ActFailure | undefined> {
+  let failure: ActFailure | undefined;
+  const attempt = async (resource: Resource, name: string, effect: () => Promise<unknown>): Promise<void> => {
+    try {
+      await effect();
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const refusal = refusalOf(error, resource, name);
+      // Not the API server's word on this object: let the queue retry the whole.
+      if (refusal === undefined) throw error;
+      deps.onFailure(
+        { namespace: observed.model.metadata.namespace, name: observed.model.metadata.name },
+        error,
+      );
+      failure ??= refusal;
+    }
+  };
+  for (const object of decision.apply) {
+    const resource = resourceOf(object);
+    const live = liveOf(observed, object);
+    if (live !== undefined && !isOwned(live, observed.model)) {
+      failure ??= {
+        reason: "AdmissionDenied",
+        message: `${resource.kind} ${object.metadata.name} exists and belongs to something else; rename the Model or delete it`,
+      };
+      continue;
+    }
+    if (!needsApply(live, object)) continue;
+    await attempt(resource, object.metadata.name, () => deps.kube.apply(resource, object, signal));
+  }
+  for (const object of decision.create) {
+    const resource = resourceOf(object);
+    await attempt(resource, object.metadata.name, () => deps.kube.create(resource, object, signal));
+  }
+  for (const pod of decision.remove) {
+    const { name, namespace = "", uid = "" } = pod.metadata;
+    await attempt(resourceOf(pod), name, () =>
+      deps.kube.delete(resourceOf(pod), { namespace, name }, { uid }, signal),
+    );
+  }
+  return failure;
+}
+
+function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined {
+  return object.kind === "Deployment" ? observed.deployment : observed.service;
+}
+
+function isOwned(object: KubeObject, model: Model): boolean {
+  return (object.metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid);
+}
+
+/** What the API server refuses for good with this object; undefined for failures that say nothing of the object. */
+function refusalOf(error: unknown, resource: Resource, name: string): ActFailure | undefined {
+  if (!(error instanceof KubeError)) return undefined;
+  switch (error.kind) {
+    case "forbidden":
+    case "invalid":
+      return { reason: "AdmissionDenied", message: `${resource.kind} ${name}: ${error.message}` };
+    default:
+      return undefined;
+  }
+}
+
+/** Writes the status if it differs, on the state that was read: a stale one is refused and tried again. */
+async function writeStatus(
+  model: Model,
+  status: ModelStatus,
+  deps: ReconcileDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  if (isDeepStrictEqual(model.status, status)) return;
+  const { name, namespace, resourceVersion = "" } = model.metadata;
+  await deps.kube.applyStatus(
+    modelResource,
+    {
+      apiVersion: model.apiVersion,
+      kind: model.kind,
+      metadata: { name, namespace, resourceVersion },
+      status,
+    } as KubeObject,
+    signal,
+  );
+  for (const transition of transitions(model.status, status)) deps.onTransition(model, transition);
+}
+
+function outcomeOf(status: ModelStatus, decision: Decision, failure: ActFailure | undefined): Outcome {
+  if (failure !== undefined) return { kind: "retry", reason: failure.reason };
+  const ready = status.conditions?.find(({ type }) => type === "Ready");
+  const isPulling = (status.pull?.pods.pulling ?? 0) > 0;
+  const rechecks = [decision.inspection.recheckAfterMs, isPulling ? progressIntervalMs : undefined].filter(
+    (each) => each !== undefined,
+  );
+  const recheck = rechecks.length === 0 ? {} : { recheckAfterMs: Math.min(...rechecks) };
+  if (ready?.status === "True") return { kind: "done", ...recheck };
+  const reason: Reason = ready?.reason ?? "Progressing";
+  const isStalled = status.conditions?.some(({ type }) => type === "Stalled") === true;
+  return { kind: isStalled ? "stalled" : "wait", reason, ...recheck };
+}

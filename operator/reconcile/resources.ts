@@ -1,0 +1,46 @@
+// The resources that the reconciler reads and writes. Data only.
+
+import type { Resource } from "../kube/types.ts";
+
+export const podResource: Resource = {
+  group: "",
+  version: "v1",
+  kind: "Pod",
+  plural: "pods",
+  namespaced: true,
+};
+export const nodeResource: Resource = {
+  group: "",
+  version: "v1",
+  kind: "Node",
+  plural: "nodes",
+  namespaced: false,
+};
+export const serviceResource: Resource = {
+  group: "",
+  version: "v1",
+  kind: "Service",
+  plural: "services",
+  namespaced: true,
+};
+export const deploymentResource: Resource = {
+  group: "apps",
+  version: "v1",
+  kind: "Deployment",
+  plural: "deployments",
+  namespaced: true,
+};
+
+const byKind: Readonly<Record<string, Resource>> = {
+  Pod: podResource,
+  Service: serviceResource,
+  Deployment: deploymentResource,
+};
+
+/** The resource of an object that the operator owns. */
+export function resourceOf(object: { readonly kind?: string }): Resource {
+  // Items of a list come without a kind: of these only pods are ever deleted.
+  const resource = byKind[object.kind ?? "Pod"];
+  if (resource === undefined) throw new Error(`no resource is known for kind ${object.kind}`);
+  return resource;
+}

@@ -1,0 +1,299 @@
+// The status of a Model from what was observed and decided. Pure; the only place where conditions are made.
+
+import { failureExitCodes, isRetryable } from "../../puller/contract.ts";
+import { conditionTypes, type Condition, type ConditionType, type Reason } from "../api/conditions.ts";
+import type { Model, ModelStatus, SelectedStatus } from "../api/model.ts";
+import { podSelector } from "../desired/names.ts";
+import { formatBytes } from "../kube/quantity.ts";
+import { variantStatuses, type Decision } from "./decide.ts";
+import type { Observed } from "./observed.ts";
+import { workloadState, type WorkloadState } from "./workload-state.ts";
+
+/** Why an object could not be written: the reason for the condition, and the API server's words. */
+export type ActFailure = { readonly reason: Reason; readonly message: string };
+
+type Draft = {
+  readonly status: Condition["status"];
+  readonly reason: Reason;
+  readonly message: string;
+  /** Nothing will change until somebody acts. */
+  readonly isStalled?: boolean;
+};
+
+const maxMessageLength = 1024;
+
+/** Reasons of which the cluster or the registry may recover alone although nothing runs now. */
+function needsPerson(reason: Reason): boolean {
+  if (reason === "RuntimeUnknown") return true;
+  return reason in failureExitCodes && !isRetryable(reason as keyof typeof failureExitCodes);
+}
+
+function sourceResolved(decision: Decision): Draft {
+  const { variants, inspection } = decision;
+  const failures = variants.flatMap(({ failure }) => failure ?? []);
+  const read = variants.filter(({ artifact }) => artifact !== undefined).length;
+  const first = failures.find(({ code }) => !isRetryable(code)) ?? failures[0];
+  if (first !== undefined && read === 0) {
+    const more = failures.length > 1 ? ` (and ${failures.length - 1} more references)` : "";
+    return {
+      status: "False",
+      reason: first.code,
+      message: `${first.reference}: ${first.message}${more}`,
+      isStalled: failures.every(({ code }) => needsPerson(code)),
+    };
+  }
+  if (read + failures.length < variants.length) {
+    const failure = inspection.podFailure;
+    return failure === undefined
+      ? {
+          status: "Unknown",
+          reason: "Resolving",
+          message: `reading ${variants.length - read} of ${variants.length} references`,
+        }
+      : { status: "False", reason: failure.reason, message: `inspect pod: ${failure.message}` };
+  }
+  if (first !== undefined) {
+    return {
+      status: "True",
+      reason: "PartlyResolved",
+      message: `${read} of ${variants.length} variants were read; ${first.reference}: ${first.code}: ${first.message}`,
+    };
+  }
+  return {
+    status: "True",
+    reason: "Resolved",
+    message: `${read === 1 ? "the reference was" : `all ${read} references were`} read`,
+  };
+}
+
+function variantSelected(decision: Decision, source: Draft): Draft {
+  const { choice } = decision;
+  if (choice === undefined) {
+    return source.status === "False"
+      ? {
+          status: "False",
+          reason: source.reason,
+          message: "no variant could be read",
+          isStalled: source.isStalled ?? false,
+        }
+      : { status: "Unknown", reason: "Resolving", message: "waits for the references to be read" };
+  }
+  if (choice.kind === "selected") return { status: "True", reason: "Selected", message: choice.reason };
+  return {
+    status: "False",
+    reason: choice.reason,
+    message: choice.message,
+    isStalled: needsPerson(choice.reason),
+  };
+}
+
+function artifactPulled(observed: Observed, workload: WorkloadState, selected: SelectedStatus): Draft {
+  const { pull, failure, wantedReplicas } = workload;
+  if (pull.pods.done > 0) {
+    return { status: "True", reason: "Pulled", message: `${formatBytes(pull.totalBytes)}, verified` };
+  }
+  const before = observed.model.status;
+  const condition = before?.conditions?.find(({ type }) => type === "ArtifactPulled");
+  if (wantedReplicas === 0) {
+    return condition?.status === "True" && before?.selected?.digest === selected.digest
+      ? { status: "True", reason: "Pulled", message: condition.message }
+      : { status: "Unknown", reason: "ScaledToZero", message: "no replica is wanted, so nothing is pulled" };
+  }
+  if (failure !== undefined && failure.reason !== "RuntimeCrashLooping") {
+    return {
+      status: "False",
+      reason: failure.reason,
+      message: failure.node === undefined ? failure.message : `on node ${failure.node}: ${failure.message}`,
+      isStalled: failure.isPermanent && needsPerson(failure.reason),
+    };
+  }
+  return {
+    status: "False",
+    reason: "Pulling",
+    message: `${pull.percent} of ${formatBytes(pull.totalBytes)} on the furthest of ${pull.pods.pending + pull.pods.pulling + pull.pods.failed} pods`,
+  };
+}
+
+function workloadAvailable(workload: WorkloadState, pulled: Draft, failed: ActFailure | undefined): Draft {
+  if (failed !== undefined) return { status: "False", reason: failed.reason, message: failed.message };
+  if (workload.wantedReplicas === 0) {
+    return { status: "True", reason: "ScaledToZero", message: "no replica is wanted" };
+  }
+  const counts = `${workload.readyReplicas} of ${workload.wantedReplicas} replicas are ready`;
+  if (workload.isAvailable) return { status: "True", reason: "Available", message: counts };
+  if (workload.admissionFailure !== undefined) {
+    return { status: "False", reason: "AdmissionDenied", message: workload.admissionFailure };
+  }
+  const { failure } = workload;
+  if (failure !== undefined) {
+    return {
+      status: "False",
+      reason: failure.reason,
+      message: failure.message,
+      isStalled: (failure.isPermanent && needsPerson(failure.reason)) || workload.isDeadlineExceeded,
+    };
+  }
+  return {
+    status: "False",
+    reason: pulled.status === "True" ? "Starting" : "Pulling",
+    message: counts,
+  };
+}
+
+/** Ready, Reconciling and Stalled from the domain conditions, in the order of the data flow. */
+function summarise(
+  observed: Observed,
+  drafts: Readonly<Partial<Record<ConditionType, Draft>>>,
+): Partial<Record<ConditionType, Draft>> {
+  if (observed.model.spec.suspend === true) {
+    const message = "spec.suspend is true; what runs goes on";
+    const isServing = drafts.WorkloadAvailable?.status === "True";
+    return { Ready: { status: isServing ? "True" : "False", reason: "Suspended", message } };
+  }
+  const order = [
+    "SourceResolved",
+    "VariantSelected",
+    "StorageReady",
+    "ArtifactPulled",
+    "WorkloadAvailable",
+  ] as const;
+  const blocking = order
+    .map((type) => drafts[type])
+    .find((draft) => draft !== undefined && draft.status !== "True");
+  const available = drafts.WorkloadAvailable;
+  const isServing = available?.status === "True" && drafts.VariantSelected?.status === "True";
+  if (blocking === undefined || isServing) {
+    return {
+      Ready: {
+        status: "True",
+        reason: available?.reason ?? "Available",
+        message: available?.message ?? "",
+      },
+    };
+  }
+  if (blocking.isStalled === true) {
+    return {
+      Ready: { status: "False", reason: blocking.reason, message: blocking.message },
+      Stalled: { status: "True", reason: blocking.reason, message: blocking.message },
+    };
+  }
+  // Waiting for nodes is no progress, but it may end without anybody's help: neither Reconciling nor Stalled.
+  const isWaiting = blocking.reason === "NoVariantFits" || blocking.reason === "NoNodesYet";
+  const isWorking =
+    blocking.status === "Unknown" || blocking.reason === "Pulling" || blocking.reason === "Starting";
+  return {
+    Ready: {
+      status: isWorking && available?.status !== "False" ? "Unknown" : "False",
+      reason: isWorking && blocking.status === "Unknown" ? "Progressing" : blocking.reason,
+      message: blocking.message,
+    },
+    ...(isWaiting
+      ? {}
+      : { Reconciling: { status: "True", reason: blocking.reason, message: blocking.message } as const }),
+  };
+}
+
+/** Conditions in a fixed order; the transition time is kept while the status is. */
+function conditions(
+  model: Model,
+  drafts: Readonly<Partial<Record<ConditionType, Draft>>>,
+  nowMs: number,
+): readonly Condition[] {
+  const observedGeneration = model.metadata.generation ?? 0;
+  return (Object.keys(conditionTypes) as ConditionType[]).flatMap((type): Condition[] => {
+    const draft = drafts[type];
+    if (draft === undefined) return [];
+    const before = model.status?.conditions?.find((condition) => condition.type === type);
+    const lastTransitionTime =
+      before?.status === draft.status
+        ? before.lastTransitionTime
+        : `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
+    const message =
+      draft.message.length > maxMessageLength
+        ? `${draft.message.slice(0, maxMessageLength - 1)}…`
+        : draft.message;
+    return [
+      { type, status: draft.status, reason: draft.reason, message, lastTransitionTime, observedGeneration },
+    ];
+  });
+}
+
+function phaseOf(drafts: Readonly<Partial<Record<ConditionType, Draft>>>, isSuspended: boolean): string {
+  if (isSuspended) return "Suspended";
+  if (drafts.Ready?.status === "True") return drafts.Ready.reason === "ScaledToZero" ? "Idle" : "Ready";
+  if (drafts.Stalled !== undefined) return "Failed";
+  if (drafts.SourceResolved?.status !== "True") return "Resolving";
+  if (drafts.VariantSelected?.status !== "True") return "Waiting";
+  if (drafts.ArtifactPulled?.status !== "True") return "Pulling";
+  return "Starting";
+}
+
+/** The selected variant for the status: the new choice, else what was selected before and still runs. */
+function selectedStatus(observed: Observed, decision: Decision): SelectedStatus | undefined {
+  const { choice } = decision;
+  if (choice?.kind !== "selected") return observed.model.status?.selected;
+  const { candidate, placement, reason } = choice;
+  return {
+    variant: candidate.variant.name,
+    digest: candidate.artifact.digest,
+    sizeBytes: candidate.artifact.sizeBytes,
+    requiredBytes: placement.footprint.totalBytes,
+    reason,
+    accelerator: placement.accelerator,
+    nodes: placement.matchingNodes.length,
+  };
+}
+
+/** The whole status to be written. Feeding it back changes nothing but what the world changed. */
+export function modelStatus(
+  observed: Observed,
+  decision: Decision,
+  failed: ActFailure | undefined,
+): ModelStatus {
+  const { model, nowMs } = observed;
+  const isSuspended = model.spec.suspend === true;
+  const selected = selectedStatus(observed, decision);
+  const source = sourceResolved(decision);
+  const drafts: Partial<Record<ConditionType, Draft>> = {
+    SourceResolved: source,
+    VariantSelected: variantSelected(decision, source),
+  };
+  let workload: WorkloadState | undefined;
+  if (selected !== undefined) {
+    workload = workloadState(observed, selected.digest, selected.sizeBytes);
+    drafts.StorageReady = {
+      status: "True",
+      reason: "EphemeralVolume",
+      message: "the pod brings its own volume",
+    };
+    drafts.ArtifactPulled = artifactPulled(observed, workload, selected);
+    drafts.WorkloadAvailable = workloadAvailable(workload, drafts.ArtifactPulled, failed);
+  } else if (failed !== undefined) {
+    drafts.WorkloadAvailable = { status: "False", reason: failed.reason, message: failed.message };
+    drafts.SourceResolved =
+      source.status === "Unknown"
+        ? { status: "False", reason: failed.reason, message: failed.message }
+        : source;
+  }
+  Object.assign(drafts, summarise(observed, drafts));
+  const resolvedAt = decision.inspection.resolvedAt ?? model.status?.source?.resolvedAt;
+  const digest =
+    selected?.digest ?? decision.variants.find(({ artifact }) => artifact !== undefined)?.artifact?.digest;
+  return {
+    observedGeneration: model.metadata.generation ?? 0,
+    phase: phaseOf(drafts, isSuspended),
+    ...(digest === undefined || resolvedAt === undefined ? {} : { source: { digest, resolvedAt } }),
+    ...(selected === undefined ? {} : { selected }),
+    variants: variantStatuses(decision),
+    ...(workload === undefined
+      ? {}
+      : {
+          pull: workload.pull,
+          replicas: workload.replicas,
+          readyReplicas: workload.readyReplicas,
+          ready: `${workload.readyReplicas}/${workload.wantedReplicas}`,
+        }),
+    selector: podSelector(model),
+    conditions: conditions(model, drafts, nowMs),
+  };
+}
