@@ -50,6 +50,8 @@ export class FileWindow {
     if (this.has(lengthBytes)) return;
     if (lengthBytes > this.leftBytes) this.refuse("ends within its header");
     const offset = this.offset;
+    // Behind a jump it is not known that much will be wanted.
+    if (this.#position > this.#bytes.byteLength) this.#nextReadBytes = firstReadBytes;
     const kept = this.#bytes.subarray(Math.min(this.#position, this.#bytes.byteLength));
     const from = offset + kept.byteLength;
     const wantedBytes = Math.min(

@@ -67,6 +67,7 @@ export async function readGgufHeader(readRange: ReadRange, fileBytes: number): P
   const seen = new Set<string>();
   for (let index = 0; index < keyCount; index += 1) {
     const key = await readString(file, maxKeyBytes, "key");
+    if (key === "") file.refuse("has an empty key");
     if (seen.has(key)) file.refuse(`has the key ${quote(key)} twice`);
     seen.add(key);
     await file.need(4);
