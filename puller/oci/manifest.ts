@@ -1,0 +1,148 @@
+// Manifests and indexes: raw verified bytes in, validated data out. Refuses what two readers could read in two ways. Pure.
+
+import { z } from "zod";
+import { isDigest } from "./digest.ts";
+import { AppError } from "./errors.ts";
+import { limits } from "./limits.ts";
+import type { Descriptor, Digest, Index, Manifest } from "./types.ts";
+
+export const mediaTypes = {
+  ociManifest: "application/vnd.oci.image.manifest.v1+json",
+  ociIndex: "application/vnd.oci.image.index.v1+json",
+  dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
+  dockerIndex: "application/vnd.docker.distribution.manifest.list.v2+json",
+} as const;
+
+const manifestTypes: ReadonlySet<string> = new Set([mediaTypes.ociManifest, mediaTypes.dockerManifest]);
+const indexTypes: ReadonlySet<string> = new Set([mediaTypes.ociIndex, mediaTypes.dockerIndex]);
+
+const annotations = z.record(z.string().max(1024), z.string().max(limits.annotationLength));
+const mediaType = z.string().min(1).max(255);
+
+const descriptor = z.looseObject({
+  mediaType,
+  digest: z.string().refine(isDigest, { error: "is no sha256 or sha512 digest" }),
+  size: z.int().min(0),
+  annotations: annotations.nullish(),
+  artifactType: mediaType.optional(),
+});
+
+const manifestSchema = z.looseObject({
+  schemaVersion: z.literal(2),
+  mediaType: mediaType.optional(),
+  artifactType: mediaType.optional(),
+  config: descriptor,
+  layers: z.array(descriptor).max(limits.layers),
+  annotations: annotations.nullish(),
+});
+
+const indexSchema = z.looseObject({
+  schemaVersion: z.literal(2),
+  mediaType: mediaType.optional(),
+  artifactType: mediaType.optional(),
+  manifests: z.array(descriptor).max(limits.children),
+  annotations: annotations.nullish(),
+});
+
+function toDescriptor(parsed: z.infer<typeof descriptor>): Descriptor {
+  return {
+    mediaType: parsed.mediaType,
+    digest: parsed.digest as Digest,
+    sizeBytes: parsed.size,
+    annotations: parsed.annotations ?? {},
+    ...(parsed.artifactType === undefined ? {} : { artifactType: parsed.artifactType }),
+  };
+}
+
+function refuse(what: string): AppError {
+  return new AppError("InvalidArtifact", `the manifest ${what}`);
+}
+
+/** JSON of bounded bytes as an object; refuses text that is no UTF-8, has a byte order mark or anything after the value. */
+export function parseJsonObject(bytes: Uint8Array, what: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    // JSON.parse refuses a byte order mark, trailing text, NaN; "fatal" refuses broken UTF-8.
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch {
+    throw new AppError("InvalidArtifact", `the ${what} is not valid JSON in UTF-8`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new AppError("InvalidArtifact", `the ${what} is not a JSON object`);
+  }
+  return value as Readonly<Record<string, unknown>>;
+}
+
+function problem(error: z.ZodError): string {
+  const issue = error.issues[0];
+  const where = issue?.path.map(String).join(".") ?? "";
+  return `is invalid at ${where === "" ? "its top" : where}: ${issue?.message ?? "unknown"}`;
+}
+
+/**
+ * Parses the verified bytes of a manifest or index. `contentType` is the answer's header, if it had one: header, `mediaType`
+ * field and shape must agree (CVE-2021-41190). Fails with InvalidArtifact, or UnsupportedArtifact for other documents.
+ */
+export function parseManifest(
+  raw: Uint8Array,
+  digest: Digest,
+  contentType: string | undefined,
+): Manifest | Index {
+  if (raw.length > limits.manifestBytes) throw refuse(`is larger than ${limits.manifestBytes} bytes`);
+  const document = parseJsonObject(raw, "manifest");
+  if (document["schemaVersion"] === 1) {
+    throw new AppError(
+      "UnsupportedArtifact",
+      "the manifest is a Docker schema 1 manifest, which holds no model",
+    );
+  }
+  const hasManifests = "manifests" in document;
+  const hasLayers = "layers" in document || "config" in document;
+  if (hasManifests && hasLayers)
+    throw refuse("is both a manifest and an index: it has layers or config, and manifests");
+  const stated = typeof document["mediaType"] === "string" ? document["mediaType"] : undefined;
+  const header = contentType?.split(";")[0]?.trim().toLowerCase();
+  const known = (type: string | undefined): boolean =>
+    type !== undefined && (manifestTypes.has(type) || indexTypes.has(type));
+  if (stated !== undefined && !known(stated)) {
+    throw new AppError(
+      "UnsupportedArtifact",
+      `the manifest's media type ${JSON.stringify(stated.slice(0, 120))} is not supported`,
+    );
+  }
+  for (const type of [stated, header]) {
+    if (type === undefined || !known(type)) continue;
+    if (manifestTypes.has(type) === hasManifests)
+      throw refuse(`says it is ${type}, but has the shape of the other kind`);
+  }
+  if (stated !== undefined && known(header) && header !== stated) {
+    throw refuse(`says it is ${stated}, but was served as ${header ?? ""}`);
+  }
+  if (hasManifests) {
+    const parsed = indexSchema.safeParse(document);
+    if (!parsed.success) throw refuse(problem(parsed.error));
+    const { data } = parsed;
+    return {
+      kind: "index",
+      digest,
+      mediaType: stated ?? mediaTypes.ociIndex,
+      ...(data.artifactType === undefined ? {} : { artifactType: data.artifactType }),
+      manifests: data.manifests.map(toDescriptor),
+      annotations: data.annotations ?? {},
+      raw,
+    };
+  }
+  const parsed = manifestSchema.safeParse(document);
+  if (!parsed.success) throw refuse(problem(parsed.error));
+  const { data } = parsed;
+  return {
+    kind: "manifest",
+    digest,
+    mediaType: stated ?? mediaTypes.ociManifest,
+    ...(data.artifactType === undefined ? {} : { artifactType: data.artifactType }),
+    config: toDescriptor(data.config),
+    layers: data.layers.map(toDescriptor),
+    annotations: data.annotations ?? {},
+    raw,
+  };
+}
