@@ -103,13 +103,10 @@ function isOwned(object: KubeObject, model: Model): boolean {
 /** What the API server refuses for good with this object; undefined for failures that say nothing of the object. */
 function refusalOf(error: unknown, resource: Resource, name: string): ActFailure | undefined {
   if (!(error instanceof KubeError)) return undefined;
-  switch (error.kind) {
-    case "forbidden":
-    case "invalid":
-      return { reason: "AdmissionDenied", message: `${resource.kind} ${name}: ${error.message}` };
-    default:
-      return undefined;
-  }
+  const isOfObject = error.kind === "forbidden" || error.kind === "invalid";
+  return isOfObject
+    ? { reason: "AdmissionDenied", message: `${resource.kind} ${name}: ${error.message}` }
+    : undefined;
 }
 
 /** Writes the status if it differs, on the state that was read: a stale one is refused and tried again. */

@@ -31,3 +31,11 @@ export class AppError extends Error {
     return failureExitCodes[this.code];
   }
 }
+
+/** The server did not give the range that was asked for: what is there is to be fetched from its beginning. */
+export class RangeRefused extends AppError {
+  constructor(message: string, options: { readonly context?: ErrorContext } = {}) {
+    super("RegistryUnreachable", message, options);
+    this.name = "RangeRefused";
+  }
+}

@@ -1,0 +1,414 @@
+// The registry client: manifests, small blobs, blob streams and tags, with authentication and mirrors. Verifies all it returns whole.
+// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
+
+import { parseChallenges } from "./challenge.ts";
+import { credentialFor, type CredentialEntry } from "./credentials.ts";
+import { digestOf, isDigest, verifyBytes } from "./digest.ts";
+import { isSameOrigin, type EgressContext } from "./egress.ts";
+import { AppError, RangeRefused } from "./errors.ts";
+import { limits } from "./limits.ts";
+import { mediaTypes, parseJsonObject, parseManifest } from "./manifest.ts";
+import { formatReference, manifestName } from "./reference.ts";
+import { defaultRetryPolicy, withRetries, type RetryClock, type RetryPolicy } from "./retry.ts";
+import { readCapped, refuseEncoding, statusError, type Asked } from "./status.ts";
+import { basicAuthorization, TokenCache } from "./token.ts";
+import { header, Transport, type Answer } from "./transport.ts";
+import type { BlobStream, Descriptor, Index, Manifest, Reference, Registry, RetryListener } from "./types.ts";
+
+export type RegistryOptions = {
+  readonly credentials?: readonly CredentialEntry[];
+  /** PEM files, added to the system's authorities. */
+  readonly caFiles?: readonly string[];
+  /** `host[:port]` of registries that are asked by plain http. No other host ever is. */
+  readonly plainHTTPHosts?: readonly string[];
+  /** Tried in order before the registry itself. */
+  readonly mirrors?: readonly { readonly host: string; readonly url: string }[];
+  /** Token servers and redirect targets that are allowed although they are not public. */
+  readonly trustedHosts?: readonly string[];
+  readonly connectTimeoutMs?: number;
+  /** No byte for this long, before the first one too, is a failure, milliseconds. */
+  readonly stallTimeoutMs?: number;
+  readonly retryPolicy?: RetryPolicy;
+  readonly clock?: RetryClock;
+  readonly userAgent?: string;
+  /** For HTTP_PROXY, HTTPS_PROXY and NO_PROXY. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  readonly onRetry?: RetryListener;
+};
+
+/** Where a repository is asked for: the registry itself or one of its mirrors. */
+type Endpoint = {
+  /** Ends in `/v2`. */
+  readonly base: string;
+  readonly context: EgressContext;
+  readonly credentialHost: string;
+  /** Host that a mirror is asked on behalf of. */
+  readonly onBehalfOf?: string;
+};
+
+const manifestAccept = Object.values(mediaTypes).join(", ");
+/** Docker Hub's registry has another name than its references. */
+const dockerHubRegistry = "registry-1.docker.io";
+
+class HttpRegistry implements Registry {
+  readonly #options: RegistryOptions;
+  readonly #transport: Transport;
+  readonly #tokens: TokenCache;
+  readonly #trustedHosts: ReadonlySet<string>;
+  /** Registries that take Basic credentials themselves. */
+  readonly #basic = new Set<string>();
+  /** Blobs that a mirror has given from the start: asked again, it gave wrong bytes. */
+  readonly #servedByMirror = new Set<string>();
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+    this.#transport = new Transport({
+      caFiles: options.caFiles ?? [],
+      connectTimeoutMs: options.connectTimeoutMs ?? 15_000,
+      stallTimeoutMs: options.stallTimeoutMs ?? 30_000,
+      userAgent: options.userAgent ?? "ocimodel-puller",
+      environment: options.environment ?? {},
+    });
+    this.#tokens = new TokenCache(this.#transport);
+    this.#trustedHosts = new Set((options.trustedHosts ?? []).map((host) => host.toLowerCase()));
+  }
+
+  async fetchManifest(reference: Reference, signal: AbortSignal): Promise<Manifest | Index> {
+    return this.#retrying(signal, async () =>
+      this.#atAnyEndpoint(reference, signal, async (endpoint) => {
+        const url = this.#url(endpoint, reference, `manifests/${manifestName(reference)}`);
+        const answer = await this.#authorized(
+          endpoint,
+          reference,
+          url,
+          { accept: manifestAccept },
+          "manifest",
+          signal,
+        );
+        if (answer.status !== 200) {
+          await answer.discard();
+          throw statusError(answer, "manifest", endpoint.context.registry.host);
+        }
+        const raw = await readCapped(answer, limits.manifestBytes, "the manifest");
+        const digest = this.#checkManifest(raw, reference, header(answer, "docker-content-digest"));
+        return parseManifest(raw, digest, header(answer, "content-type"));
+      }),
+    );
+  }
+
+  #checkManifest(raw: Uint8Array, reference: Reference, stated: string | undefined): Manifest["digest"] {
+    if (reference.digest !== undefined) {
+      verifyBytes(raw, { digest: reference.digest, sizeBytes: raw.length });
+      return reference.digest;
+    }
+    // By tag the header may name another algorithm; what it names must be what came.
+    if (isDigest(stated)) {
+      verifyBytes(raw, { digest: stated, sizeBytes: raw.length });
+      return stated;
+    }
+    return digestOf(raw);
+  }
+
+  async fetchBlob(
+    reference: Reference,
+    descriptor: Descriptor,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    if (descriptor.sizeBytes > maxBytes) {
+      throw new AppError(
+        "InvalidArtifact",
+        `blob ${descriptor.digest} of ${descriptor.sizeBytes} bytes is larger than the ${maxBytes} allowed for its kind`,
+      );
+    }
+    return this.#retrying(signal, async () => {
+      const { body } = await this.open(reference, descriptor, { offset: 0 }, signal);
+      const chunks: Uint8Array[] = [];
+      let size = 0;
+      for await (const chunk of body) {
+        size += chunk.length;
+        chunks.push(chunk);
+        if (size > descriptor.sizeBytes) break;
+      }
+      const bytes = Buffer.concat(chunks);
+      verifyBytes(bytes, descriptor);
+      return bytes;
+    });
+  }
+
+  async open(
+    reference: Reference,
+    descriptor: Descriptor,
+    range: { readonly offset: number; readonly endExclusive?: number; readonly ifRange?: string },
+    signal: AbortSignal,
+  ): Promise<BlobStream> {
+    return this.#atAnyEndpoint(reference, signal, async (endpoint) => {
+      const mark = `${endpoint.base} ${descriptor.digest}`;
+      if (endpoint.onBehalfOf !== undefined && range.offset === 0 && range.endExclusive === undefined) {
+        if (this.#servedByMirror.has(mark)) {
+          throw new AppError(
+            "DigestMismatch",
+            `mirror ${endpoint.context.registry.host} gave wrong bytes before`,
+          );
+        }
+        this.#servedByMirror.add(mark);
+      }
+      const isRange = range.offset > 0 || range.endExclusive !== undefined;
+      const last = range.endExclusive === undefined ? "" : String(range.endExclusive - 1);
+      const headers = {
+        accept: "*/*",
+        ...(isRange ? { range: `bytes=${range.offset}-${last}` } : {}),
+        ...(isRange && range.ifRange !== undefined ? { "if-range": range.ifRange } : {}),
+      };
+      const url = this.#url(endpoint, reference, `blobs/${descriptor.digest}`);
+      const answer = await this.#authorized(endpoint, reference, url, headers, "blob", signal);
+      return blobStream(answer, descriptor, range, isRange, endpoint.context.registry.host);
+    });
+  }
+
+  async listTags(reference: Reference, signal: AbortSignal): Promise<readonly string[]> {
+    const endpoint = this.#origin(reference);
+    const tags: string[] = [];
+    let next: URL | undefined = this.#url(endpoint, reference, "tags/list?n=1000");
+    for (let page = 0; next !== undefined; page += 1) {
+      if (page === limits.tagPages) {
+        throw new AppError(
+          "InvalidArtifact",
+          `${endpoint.context.registry.host} lists more than ${limits.tagPages} pages of tags`,
+        );
+      }
+      const url: URL = next;
+      const { names, link } = await this.#retrying(signal, async () => {
+        const answer = await this.#authorized(
+          endpoint,
+          reference,
+          url,
+          { accept: "application/json" },
+          "tags",
+          signal,
+        );
+        if (answer.status !== 200) {
+          await answer.discard();
+          throw statusError(answer, "tags", endpoint.context.registry.host);
+        }
+        const document = parseJsonObject(
+          await readCapped(answer, limits.tagPageBytes, "the tag list"),
+          "tag list",
+        );
+        return { names: document["tags"], link: header(answer, "link") };
+      });
+      if (Array.isArray(names))
+        tags.push(...names.filter((name): name is string => typeof name === "string"));
+      next = nextPage(link, url);
+    }
+    return tags;
+  }
+
+  async close(): Promise<void> {
+    await this.#transport.close();
+  }
+
+  async #retrying<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    return withRetries(work, {
+      policy: this.#options.retryPolicy ?? defaultRetryPolicy,
+      signal,
+      ...(this.#options.clock === undefined ? {} : { clock: this.#options.clock }),
+      onRetry: this.#options.onRetry,
+    });
+  }
+
+  #isPlain(host: string): boolean {
+    return (this.#options.plainHTTPHosts ?? []).some((each) => each.toLowerCase() === host);
+  }
+
+  #origin(reference: Reference): Endpoint {
+    const host = reference.registry === "docker.io" ? dockerHubRegistry : reference.registry;
+    const registry = new URL(`${this.#isPlain(reference.registry) ? "http" : "https"}://${host}`);
+    return {
+      base: `${registry.origin}/v2`,
+      context: { registry, trustedHosts: this.#trustedHosts },
+      credentialHost: reference.registry,
+    };
+  }
+
+  #endpoints(reference: Reference): readonly Endpoint[] {
+    const mirrors = (this.#options.mirrors ?? [])
+      .filter(({ host }) => host.toLowerCase() === reference.registry)
+      .map(({ url: text }): Endpoint => {
+        const url = parseMirror(text);
+        const path = url.pathname.replace(/\/+$/, "");
+        return {
+          base: `${url.origin}${path}${path.endsWith("/v2") ? "" : "/v2"}`,
+          context: { registry: new URL(url.origin), trustedHosts: this.#trustedHosts },
+          credentialHost: url.host.toLowerCase(),
+          onBehalfOf: reference.registry,
+        };
+      });
+    return [...mirrors, this.#origin(reference)];
+  }
+
+  /** Asks mirrors in their order and then the registry itself; the last one's failure is the answer. */
+  async #atAnyEndpoint<T>(
+    reference: Reference,
+    signal: AbortSignal,
+    ask: (endpoint: Endpoint) => Promise<T>,
+  ): Promise<T> {
+    const endpoints = this.#endpoints(reference);
+    for (const endpoint of endpoints.slice(0, -1)) {
+      try {
+        return await ask(endpoint);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof AppError)) throw error;
+        this.#options.onRetry?.(error, 1, 0);
+      }
+    }
+    return ask(endpoints.at(-1) ?? this.#origin(reference));
+  }
+
+  #url(endpoint: Endpoint, reference: Reference, rest: string): URL {
+    const url = new URL(`${endpoint.base}/${reference.repository}/${rest}`);
+    if (endpoint.onBehalfOf !== undefined) url.searchParams.set("ns", endpoint.onBehalfOf);
+    return url;
+  }
+
+  /** One request with what the registry wants to know of us: at most one new token, or Basic once it asks for it. */
+  async #authorized(
+    endpoint: Endpoint,
+    reference: Reference,
+    url: URL,
+    headers: Readonly<Record<string, string>>,
+    asked: Asked,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { context } = endpoint;
+    const credential = credentialFor(this.#options.credentials ?? [], {
+      registry: endpoint.credentialHost,
+      repository: reference.repository,
+    });
+    const key = `${context.registry.origin} ${reference.repository}`;
+    const stallCode = asked === "blob" ? "TransferStalled" : "RegistryUnreachable";
+    const send = async (authorization: string | undefined): Promise<Answer> =>
+      this.#transport.send(
+        {
+          method: "GET",
+          url,
+          context,
+          headers,
+          stallCode,
+          ...(authorization === undefined ? {} : { authorization }),
+        },
+        signal,
+      );
+    const known =
+      credential?.kind === "basic" && this.#basic.has(key)
+        ? basicAuthorization(credential)
+        : this.#tokens.get(key);
+    const first = await send(known);
+    // A redirect's target is nobody to present credentials to.
+    if (first.status !== 401 || first.isOtherOrigin) return first;
+    const challenges = parseChallenges(header(first, "www-authenticate") ?? "");
+    await first.discard();
+    this.#tokens.forget(key);
+    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
+    if (bearer !== undefined) {
+      const token = await this.#tokens.fetch(key, bearer, reference.repository, credential, context, signal);
+      return send(token);
+    }
+    const takesBasic = challenges.some(({ scheme }) => scheme === "basic");
+    if (takesBasic && credential?.kind === "basic" && !this.#basic.has(key)) {
+      const answer = await send(basicAuthorization(credential));
+      if (answer.status !== 401) this.#basic.add(key);
+      return answer;
+    }
+    const host = endpoint.credentialHost;
+    throw new AppError(
+      "RegistryUnauthorized",
+      credential === undefined
+        ? `${host} wants credentials for ${reference.repository} and there are none; add a pull secret for ${host}`
+        : `${host} does not take the credentials of the pull secret for ${reference.repository}`,
+      { context: { host, reference: formatReference(reference) } },
+    );
+  }
+}
+
+function parseMirror(text: string): URL {
+  let url: URL | undefined;
+  try {
+    url = new URL(text.includes("://") ? text : `https://${text}`);
+  } catch {
+    url = undefined;
+  }
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.search !== "") {
+    throw new AppError(
+      "InvalidConfiguration",
+      "a mirror is no http or https URL without user name and query",
+    );
+  }
+  return url;
+}
+
+/** The next page of a list: only at the same origin (a Link header must not lead credentials elsewhere). */
+function nextPage(link: string | undefined, url: URL): URL | undefined {
+  const match = link === undefined ? null : /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(link);
+  if (match === null) return undefined;
+  let next: URL;
+  try {
+    next = new URL(match[1] ?? "", url);
+  } catch {
+    return undefined;
+  }
+  if (!isSameOrigin(next, url)) {
+    throw new AppError("PolicyRefused", `${url.host} continues its tag list at another host`);
+  }
+  return next;
+}
+
+/** Checks a blob's answer against what was asked (RFC 9110 sections 14 and 15.3.7); the digest is the reader's to check. */
+async function blobStream(
+  answer: Answer,
+  descriptor: Descriptor,
+  range: { readonly offset: number; readonly endExclusive?: number },
+  isRange: boolean,
+  host: string,
+): Promise<BlobStream> {
+  const entityTag = header(answer, "etag");
+  const stream = (offset: number): BlobStream => ({
+    offset,
+    body: answer.body,
+    ...(entityTag === undefined || entityTag.startsWith("W/") ? {} : { entityTag }),
+  });
+  if (answer.status === 200 || (answer.status === 206 && isRange)) {
+    try {
+      refuseEncoding(answer, `blob ${descriptor.digest}`);
+    } catch (error) {
+      await answer.discard();
+      throw error;
+    }
+  }
+  if (answer.status === 200) return stream(0);
+  const context = { host, digest: descriptor.digest, status: answer.status };
+  if (answer.status === 206 && isRange) {
+    const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header(answer, "content-range") ?? "");
+    const [, first, last, total] = match ?? [];
+    const end = range.endExclusive ?? descriptor.sizeBytes;
+    const isRight =
+      Number(first) === range.offset &&
+      Number(last) === end - 1 &&
+      (total === "*" || Number(total) === descriptor.sizeBytes);
+    if (isRight) return stream(range.offset);
+    await answer.discard();
+    throw new RangeRefused(`${host} answered another range of ${descriptor.digest} than asked`, { context });
+  }
+  await answer.discard();
+  if (answer.status === 416) {
+    throw new RangeRefused(`${host} has no bytes from ${range.offset} on of ${descriptor.digest} (416)`, {
+      context,
+    });
+  }
+  throw statusError(answer, "blob", host);
+}
+
+/** A client for all registries; it keeps connections and tokens until closed. */
+export function createRegistry(options: RegistryOptions = {}): Registry {
+  return new HttpRegistry(options);
+}

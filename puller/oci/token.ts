@@ -1,0 +1,144 @@
+// Bearer tokens: asked of the realm that a registry names, kept until shortly before they expire. Never shown.
+// https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/
+
+import { z } from "zod";
+import type { Challenge } from "./challenge.ts";
+import type { Credential } from "./credentials.ts";
+import { judgeUrl, type EgressContext } from "./egress.ts";
+import { AppError } from "./errors.ts";
+import { limits } from "./limits.ts";
+import { readCapped, statusError } from "./status.ts";
+import type { Transport } from "./transport.ts";
+
+/** Lifetime of a token whose server states none, seconds (the specification's own default). */
+const defaultLifetimeSeconds = 60;
+/** Longest lifetime that is believed, seconds. */
+const longestLifetimeSeconds = 24 * 3600;
+/** A token is not used in its last part, so that it does not expire under way. */
+const usableShare = 0.8;
+
+// A token becomes a header: printable ASCII without spaces.
+const tokenText = z
+  .string()
+  .min(1)
+  .max(limits.headerBytes / 2)
+  .regex(/^[\x21-\x7e]+$/);
+const answerSchema = z.looseObject({
+  token: tokenText.optional(),
+  access_token: tokenText.optional(),
+  expires_in: z.unknown(),
+});
+
+export function basicAuthorization(credential: Extract<Credential, { kind: "basic" }>): string {
+  return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString("base64")}`;
+}
+
+export class TokenCache {
+  readonly #transport: Transport;
+  readonly #nowMs: () => number;
+  readonly #tokens = new Map<string, { readonly authorization: string; readonly untilMs: number }>();
+
+  constructor(transport: Transport, nowMs: () => number = () => performance.now()) {
+    this.#transport = transport;
+    this.#nowMs = nowMs;
+  }
+
+  /** The header for a registry and repository, if a usable token is there. */
+  get(key: string): string | undefined {
+    const known = this.#tokens.get(key);
+    if (known === undefined || known.untilMs <= this.#nowMs()) return undefined;
+    return known.authorization;
+  }
+
+  forget(key: string): void {
+    this.#tokens.delete(key);
+  }
+
+  /**
+   * Asks the challenge's realm for a token to pull one repository. The scope is our own, whatever the challenge asks for. The
+   * credential goes to the realm only, after the egress policy has judged it.
+   */
+  async fetch(
+    key: string,
+    challenge: Challenge,
+    repository: string,
+    credential: Credential | undefined,
+    context: EgressContext,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const realm = challenge.parameters["realm"];
+    if (realm === undefined || realm === "") {
+      throw new AppError(
+        "RegistryUnauthorized",
+        `${context.registry.host} asks for a token but names no token server`,
+      );
+    }
+    if (!/^https?:\/\//i.test(realm)) {
+      throw new AppError(
+        "PolicyRefused",
+        `${context.registry.host} names a token server that is no http URL`,
+      );
+    }
+    const { url } = judgeUrl(realm, context.registry, context);
+    const service = challenge.parameters["service"];
+    const fields = { ...(service === undefined ? {} : { service }), scope: `repository:${repository}:pull` };
+    const isRefresh = credential?.kind === "identity-token";
+    if (!isRefresh) for (const [name, value] of Object.entries(fields)) url.searchParams.set(name, value);
+    const answer = await this.#transport.send(
+      {
+        method: isRefresh ? "POST" : "GET",
+        url,
+        context,
+        headers: {
+          accept: "application/json",
+          ...(isRefresh ? { "content-type": "application/x-www-form-urlencoded" } : {}),
+        },
+        ...(credential?.kind === "basic" ? { authorization: basicAuthorization(credential) } : {}),
+        ...(isRefresh
+          ? {
+              body: new URLSearchParams({
+                ...fields,
+                grant_type: "refresh_token",
+                client_id: "ocimodel",
+                refresh_token: credential.token,
+              }).toString(),
+            }
+          : {}),
+      },
+      signal,
+    );
+    if (answer.status !== 200) {
+      await answer.discard();
+      throw statusError(answer, "token", url.host);
+    }
+    const bytes = await readCapped(answer, limits.tokenBytes, "the token server's answer");
+    const { token, expiresInSeconds } = parseTokenAnswer(bytes, url.host);
+    const authorization = `Bearer ${token}`;
+    this.#tokens.set(key, { authorization, untilMs: this.#nowMs() + expiresInSeconds * usableShare * 1000 });
+    return authorization;
+  }
+}
+
+/** Token and lifetime of a token server's answer; its keys are taken in exactly their case. Fails with RegistryUnauthorized. */
+export function parseTokenAnswer(
+  bytes: Uint8Array,
+  host: string,
+): { readonly token: string; readonly expiresInSeconds: number } {
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.from(bytes).toString("utf8"));
+  } catch {
+    value = undefined;
+  }
+  const parsed = answerSchema.safeParse(value);
+  const token = parsed.success ? (parsed.data.token ?? parsed.data.access_token) : undefined;
+  if (!parsed.success || token === undefined) {
+    throw new AppError("RegistryUnauthorized", `token server ${host} answered without a usable token`);
+  }
+  const stated = parsed.data.expires_in;
+  const expiresInSeconds =
+    typeof stated === "number" && Number.isFinite(stated) && stated > 0
+      ? Math.min(stated, longestLifetimeSeconds)
+      : defaultLifetimeSeconds;
+  return { token, expiresInSeconds };
+}
