@@ -4,12 +4,14 @@
 import { z } from "zod";
 
 import type { ModelFormat } from "../contract.ts";
+import { isDigest } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
+import { limits } from "../oci/limits.ts";
 import type { Digest } from "../oci/types.ts";
 import { decodeJson } from "./strict-json.ts";
 
 /** Largest config blob that is read, bytes. Real ones are tens of KB: Docker's copy the whole GGUF header. */
-export const maxConfigBytes = 4 * 1024 * 1024;
+export const maxConfigBytes = limits.configBytes;
 
 /** What a config states. Everything is for display and for choosing; nothing here is trusted for sizes. */
 export type ModelConfig = {
@@ -59,8 +61,6 @@ const configSchema = z.object({
   rootfs: record.optional().catch(undefined),
   modelfs: record.optional().catch(undefined),
 });
-
-const digestPattern = /^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$/u;
 
 /**
  * Reads a config blob of either family; which one it is does not matter, since their keys do not clash.
@@ -134,11 +134,11 @@ function readDiffIds(value: unknown, layerCount: number): readonly Digest[] | un
       `model config lists ${value.length} diff ids for ${layerCount} layers; the artifact must be packaged again`,
     );
   return value.map((item: unknown, index) => {
-    if (typeof item !== "string" || !digestPattern.test(item))
+    if (!isDigest(item))
       throw new AppError(
         "InvalidArtifact",
         `diff id ${index + 1} of the model config is no sha256 or sha512 digest`,
       );
-    return item as Digest;
+    return item;
   });
 }

@@ -1,0 +1,326 @@
+// The puller's command line: one table of options, from which parsing, environment variables and help are made. Pure.
+
+import { parseArgs } from "node:util";
+import { AppError } from "./oci/errors.ts";
+
+export const commandNames = ["inspect", "pull", "verify", "gc"] as const;
+export type CommandName = (typeof commandNames)[number];
+
+type Option = {
+  readonly name: string;
+  /** What stands for the value in the help; absent: a switch. */
+  readonly value?: string;
+  readonly isRepeatable?: boolean;
+  readonly default?: string;
+  readonly choices?: readonly string[];
+  readonly commands: readonly CommandName[];
+  readonly help: string;
+};
+
+const all = commandNames;
+
+export const options: readonly Option[] = [
+  {
+    name: "reference",
+    value: "REF",
+    isRepeatable: true,
+    commands: ["inspect", "pull"],
+    help: "model to read: [registry/]repository[:tag][@digest]; repeatable for inspect",
+  },
+  {
+    name: "tags",
+    value: "GLOB",
+    commands: ["inspect"],
+    help: "inspect all tags of the reference's repository that match",
+  },
+  {
+    name: "output",
+    value: "FORMAT",
+    choices: ["json", "table"],
+    default: "table",
+    commands: ["inspect"],
+    help: "json or table",
+  },
+  { name: "store", value: "DIR", commands: ["pull", "verify", "gc"], help: "root of the volume" },
+  {
+    name: "include",
+    value: "GLOB",
+    isRepeatable: true,
+    commands: ["pull"],
+    help: "only files that match; repeatable",
+  },
+  {
+    name: "exclude",
+    value: "GLOB",
+    isRepeatable: true,
+    commands: ["pull"],
+    help: "no files that match; repeatable",
+  },
+  {
+    name: "concurrency",
+    value: "N",
+    default: "4",
+    commands: ["pull"],
+    help: "blobs fetched at once, 1 to 64",
+  },
+  {
+    name: "progress-address",
+    value: "HOST:PORT",
+    commands: ["pull"],
+    help: "serve GET /progress there as JSON",
+  },
+  {
+    name: "minimum-age",
+    value: "SECONDS",
+    default: "86400",
+    commands: ["gc"],
+    help: "keep partial files younger than this",
+  },
+  {
+    name: "docker-config",
+    value: "FILE",
+    isRepeatable: true,
+    commands: ["inspect", "pull"],
+    help: "credentials as a dockerconfigjson; repeatable, merged in order",
+  },
+  {
+    name: "ca-file",
+    value: "FILE",
+    isRepeatable: true,
+    commands: ["inspect", "pull"],
+    help: "PEM authorities to trust besides the system's; repeatable",
+  },
+  {
+    name: "plain-http",
+    value: "HOST",
+    isRepeatable: true,
+    commands: ["inspect", "pull"],
+    help: "ask this registry (host[:port]) by plain http; repeatable",
+  },
+  {
+    name: "mirror",
+    value: "HOST=URL",
+    isRepeatable: true,
+    commands: ["inspect", "pull"],
+    help: "try this mirror of a registry first; repeatable, in order",
+  },
+  {
+    name: "trusted-host",
+    value: "HOST",
+    isRepeatable: true,
+    commands: ["inspect", "pull"],
+    help: "allow redirects and token servers there although not public; repeatable",
+  },
+  {
+    name: "stall-timeout",
+    value: "SECONDS",
+    default: "30",
+    commands: ["inspect", "pull"],
+    help: "give up a connection that sends no byte for this long",
+  },
+  {
+    name: "retry-budget",
+    value: "SECONDS",
+    default: "600",
+    commands: ["inspect", "pull"],
+    help: "give up after this long without progress",
+  },
+  {
+    name: "termination-log",
+    value: "FILE",
+    commands: all,
+    help: "write the result there as one line of JSON",
+  },
+  {
+    name: "log-level",
+    value: "LEVEL",
+    choices: ["debug", "info", "warn", "error", "silent"],
+    default: "info",
+    commands: all,
+    help: "debug, info, warn, error or silent",
+  },
+];
+
+const summaries: Readonly<Record<CommandName, string>> = {
+  inspect: "Tell what references hold, without pulling: format, quantization, sizes, files, header facts.",
+  pull: "Bring a model to a volume, verified, and publish it as a whole under DIR/models.",
+  verify: "Read every blob and model of a store again and tell what is damaged.",
+  gc: "Remove blobs that no model needs, and partial files whose writer is long gone.",
+};
+
+/** The environment variable of an option: `--ca-file` is OCIMODEL_CA_FILE. Repeatable ones are separated by line breaks. */
+export function environmentName(option: string): string {
+  return `OCIMODEL_${option.toUpperCase().replaceAll("-", "_")}`;
+}
+
+/** Text of `--help`, for a command or for the program. */
+export function helpText(command?: CommandName): string {
+  if (command === undefined) {
+    return [
+      "usage: puller COMMAND [OPTIONS]",
+      "",
+      ...commandNames.map((name) => `  ${name.padEnd(9)}${summaries[name]}`),
+      "",
+      "puller COMMAND --help tells a command's options; puller --version the version.",
+      "Exit codes: 0 done, 64 usage, 65 bad content, 66 not found, 69 registry unavailable, 73 no space, 74 volume failed,",
+      "75 try again, 77 denied, 78 configuration, 143 ended by a signal (what was fetched is kept).",
+      "",
+    ].join("\n");
+  }
+  const lines = options
+    .filter(({ commands }) => commands.includes(command))
+    .map((option) => {
+      const left = `  --${option.name}${option.value === undefined ? "" : ` ${option.value}`}`;
+      const preset = option.default === undefined ? "" : ` (default ${option.default})`;
+      return `${left.padEnd(32)}${option.help}${preset}\n${" ".repeat(32)}${environmentName(option.name)}`;
+    });
+  return [`usage: puller ${command} [OPTIONS]`, "", summaries[command], "", ...lines, ""].join("\n");
+}
+
+export type CommandLine =
+  | { readonly kind: "help"; readonly text: string }
+  | { readonly kind: "version" }
+  | {
+      readonly kind: "command";
+      readonly command: CommandName;
+      /** Values of an option, from the flags or else the environment or the default; empty when there are none. */
+      readonly values: (name: string) => readonly string[];
+    };
+
+function usage(message: string, command?: CommandName): AppError {
+  return new AppError(
+    "InvalidUsage",
+    `${message}; see puller ${command === undefined ? "" : `${command} `}--help`,
+  );
+}
+
+/** Edit distance of two short words. */
+function distance(one: string, other: string): number {
+  let previous = Array.from({ length: other.length + 1 }, (_, index) => index);
+  for (let row = 1; row <= one.length; row += 1) {
+    const current = [row];
+    for (let column = 1; column <= other.length; column += 1) {
+      const substitution = (previous[column - 1] ?? 0) + (one[row - 1] === other[column - 1] ? 0 : 1);
+      current.push(Math.min((previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1, substitution));
+    }
+    previous = current;
+  }
+  return previous.at(-1) ?? 0;
+}
+
+function nearest(word: string, candidates: readonly string[]): string {
+  const [best] = candidates
+    .map((candidate) => ({ candidate, far: distance(word, candidate) }))
+    .sort((a, b) => a.far - b.far);
+  return best !== undefined && best.far <= 3 ? `; did you mean ${best.candidate}?` : "";
+}
+
+/** Parses arguments (without the program's name). Fails with InvalidUsage, which names the flag and the remedy. */
+export function parseCommandLine(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): CommandLine {
+  const [first = "", ...rest] = args;
+  if (first === "--version") return { kind: "version" };
+  if (first === "" || first === "--help" || first === "-h" || first === "help") {
+    if (first === "") throw usage("no command was given");
+    return { kind: "help", text: helpText() };
+  }
+  const command = commandNames.find((name) => name === first);
+  if (command === undefined)
+    throw usage(`there is no command ${JSON.stringify(first.slice(0, 40))}${nearest(first, commandNames)}`);
+  const own = options.filter(({ commands }) => commands.includes(command));
+  if (rest.includes("--help") || rest.includes("-h")) return { kind: "help", text: helpText(command) };
+  const given = parseFlags(command, own, rest);
+  const values = (name: string): readonly string[] => {
+    const option = own.find((each) => each.name === name);
+    if (option === undefined) return [];
+    const fromFlags = given.get(name);
+    if (fromFlags !== undefined) return fromFlags;
+    const fromEnvironment = environment[environmentName(name)];
+    if (fromEnvironment !== undefined && fromEnvironment !== "") {
+      return option.isRepeatable === true
+        ? fromEnvironment.split("\n").filter((each) => each !== "")
+        : [fromEnvironment];
+    }
+    return option.default === undefined ? [] : [option.default];
+  };
+  for (const option of own) {
+    for (const value of values(option.name)) {
+      if (value === "") throw usage(`--${option.name} is empty`, command);
+      if (option.choices !== undefined && !option.choices.includes(value)) {
+        throw usage(
+          `--${option.name} ${JSON.stringify(value.slice(0, 40))} is none of ${option.choices.join(", ")}`,
+          command,
+        );
+      }
+    }
+  }
+  return { kind: "command", command, values };
+}
+
+function parseFlags(
+  command: CommandName,
+  own: readonly Option[],
+  args: readonly string[],
+): ReadonlyMap<string, readonly string[]> {
+  const { tokens } = parseArgs({
+    args: [...args],
+    strict: false,
+    tokens: true,
+    options: Object.fromEntries(own.map(({ name }) => [name, { type: "string" as const, multiple: true }])),
+  });
+  const given = new Map<string, string[]>();
+  for (const token of tokens) {
+    if (token.kind === "positional") {
+      throw usage(
+        `${JSON.stringify(token.value.slice(0, 80))} is not expected; every value has a flag`,
+        command,
+      );
+    }
+    if (token.kind !== "option") continue;
+    const option = own.find(({ name }) => name === token.name && token.rawName.startsWith("--"));
+    if (option === undefined) {
+      throw usage(
+        `unknown flag ${token.rawName.slice(0, 60)}${nearest(
+          token.rawName,
+          own.map(({ name }) => `--${name}`),
+        )}`,
+        command,
+      );
+    }
+    if (token.value === undefined)
+      throw usage(`--${option.name} needs a value: ${option.value ?? ""}`, command);
+    const before = given.get(option.name);
+    if (before !== undefined && option.isRepeatable !== true)
+      throw usage(`--${option.name} was given twice`, command);
+    given.set(option.name, [...(before ?? []), token.value]);
+  }
+  return given;
+}
+
+/** The one value of an option; fails when it is missing. */
+export function requiredValue(line: Extract<CommandLine, { kind: "command" }>, name: string): string {
+  const [value] = line.values(name);
+  if (value === undefined) throw usage(`--${name} is missing`, line.command);
+  return value;
+}
+
+/** A number option within bounds. */
+export function numberValue(
+  line: Extract<CommandLine, { kind: "command" }>,
+  name: string,
+  bounds: { readonly min: number; readonly max: number; readonly isWhole?: boolean },
+): number {
+  const text = requiredValue(line, name);
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  const isGood =
+    value >= bounds.min && value <= bounds.max && (bounds.isWhole !== true || Number.isInteger(value));
+  if (!isGood) {
+    throw usage(
+      `--${name} ${JSON.stringify(text.slice(0, 40))} is not a ${bounds.isWhole === true ? "whole " : ""}number from ${bounds.min} to ${bounds.max}`,
+      line.command,
+    );
+  }
+  return value;
+}

@@ -1,0 +1,233 @@
+// Tells what the artifact behind a reference is, reading the manifest, the config and the front of a few files. Pulls nothing.
+
+import picomatch from "picomatch";
+
+import {
+  fetchArtifact,
+  readFileFacts,
+  type ArtifactLayer,
+  type FileRole,
+  type LayerEncoding,
+  type ModelArtifact,
+} from "./artifact/index.ts";
+import {
+  maxEntryPathBytes,
+  type ArchitectureFacts,
+  type InspectFacts,
+  type InspectFailure,
+  type ModelFormat,
+  type Packaging,
+} from "./contract.ts";
+import { AppError } from "./oci/errors.ts";
+import { parseReference } from "./oci/reference.ts";
+import type { Registry } from "./oci/types.ts";
+
+/** One layer as `inspect` shows it. */
+export type InspectedFile = {
+  /** Absent for archives, which hold files of their own, and for layers that are not placed. */
+  readonly path?: string;
+  readonly role: FileRole;
+  readonly encoding: LayerEncoding;
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+  /** False for layers that a pull leaves out. */
+  readonly isPlaced: boolean;
+};
+
+/** Everything `inspect` knows about one reference. */
+export type Inspection = {
+  readonly reference: string;
+  /** Of the manifest. */
+  readonly digest: string;
+  readonly packaging: Packaging;
+  readonly configMediaType: string;
+  readonly format: ModelFormat;
+  readonly quantization?: string;
+  readonly parameters?: string;
+  readonly architecture?: string;
+  /** As the artifact's config states it: for display. */
+  readonly statedContextLength?: number;
+  /** Sum over the layers a pull fetches, each digest once, bytes. */
+  readonly sizeBytes: number;
+  /** Sum over the layers an engine loads (weights and projectors), each digest once, bytes. */
+  readonly weightBytes: number;
+  readonly entry?: string;
+  readonly facts: ArchitectureFacts;
+  readonly files: readonly InspectedFile[];
+  /** What could not be learned, and why. */
+  readonly notes: readonly string[];
+};
+
+/** An Inspection, or why there is none. */
+export type InspectionResult = Inspection | InspectFailure;
+
+/** True for the failure arm of an InspectionResult. */
+export function isInspectionFailure(result: InspectionResult): result is InspectFailure {
+  return "code" in result;
+}
+
+/** Tags inspected at most for one `--tags`. */
+export const maxInspectedTags = 100;
+
+/** Inspections that run at once: each is a few small requests after another. */
+const concurrency = 4;
+
+/**
+ * Inspects one reference: manifest, config, then headers by byte ranges. Facts from headers are not verified against a
+ * digest, which covers whole layers; a pull verifies them. Fails with AppError.
+ */
+export async function inspectReference(
+  reference: string,
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<Inspection> {
+  const parsed = parseReference(reference);
+  const { manifest, artifact } = await fetchArtifact(parsed, registry, signal);
+  const read = await readFileFacts(artifact, { registry, reference: parsed, signal });
+  const quantization = artifact.quantization ?? read.quantization;
+  const parameters = artifact.parameters ?? read.parameters;
+  const architecture = read.facts.architecture ?? artifact.architecture;
+  return {
+    reference,
+    digest: manifest.digest,
+    packaging: artifact.packaging,
+    configMediaType: artifact.configMediaType,
+    format: artifact.format,
+    ...(quantization === undefined ? {} : { quantization }),
+    ...(parameters === undefined ? {} : { parameters }),
+    ...(architecture === undefined ? {} : { architecture }),
+    ...(artifact.statedContextLength === undefined
+      ? {}
+      : { statedContextLength: artifact.statedContextLength }),
+    sizeBytes: sumOfSizes(artifact, (layer) => layer.isPlaced),
+    weightBytes: sumOfSizes(artifact, (layer) => layer.role === "weights" || layer.role === "projector"),
+    ...(artifact.entry === undefined ? {} : { entry: artifact.entry }),
+    facts: { ...(architecture === undefined ? {} : { architecture }), ...read.facts },
+    files: artifact.layers.map(inspectedFile),
+    notes: read.notes,
+  };
+}
+
+/** Inspects several references; the results are in their order. Rejects only for what is no AppError. */
+export async function inspectReferences(
+  references: readonly string[],
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<readonly InspectionResult[]> {
+  const results = new Map<number, InspectionResult>();
+  const queue = references.entries();
+  const work = async (): Promise<void> => {
+    for (const [position, reference] of queue)
+      results.set(position, await inspectOrFailure(reference, registry, signal));
+  };
+  await Promise.all(Array.from({ length: concurrency }, work));
+  return references.flatMap((_, position) => results.get(position) ?? []);
+}
+
+async function inspectOrFailure(
+  reference: string,
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<InspectionResult> {
+  try {
+    return await inspectReference(reference, registry, signal);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    return { reference, code: error.code, message: error.message };
+  }
+}
+
+/** Inspections of the tags of a repository. */
+export type TagInspections = {
+  readonly results: readonly InspectionResult[];
+  /** Matching tags that were not inspected, because there are more than `maxInspectedTags`. */
+  readonly leftOut: readonly string[];
+};
+
+/**
+ * Inspects the tags of `repository` (a reference; its own tag or digest does not matter) that match a glob such as
+ * `8B-*`, in natural order. Fails with AppError where the tags cannot be listed, or none matches.
+ */
+export async function inspectTags(
+  repository: string,
+  glob: string,
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<TagInspections> {
+  const parsed = parseReference(repository);
+  const matches = picomatch(glob, { dot: true });
+  const tags = (await registry.listTags(parsed, signal))
+    .filter((tag) => matches(tag))
+    .sort(new Intl.Collator("en", { numeric: true }).compare);
+  if (tags.length === 0)
+    throw new AppError(
+      "ManifestNotFound",
+      `${parsed.registry}/${parsed.repository} has no tag that matches ${glob}`,
+    );
+  const references = tags
+    .slice(0, maxInspectedTags)
+    .map((tag) => `${parsed.registry}/${parsed.repository}:${tag}`);
+  return {
+    results: await inspectReferences(references, registry, signal),
+    leftOut: tags.slice(maxInspectedTags),
+  };
+}
+
+/** The part of an Inspection that goes into the termination message. Throws AppError UnsupportedArtifact where no engine could be given a file. */
+export function toInspectFacts(inspection: Inspection): InspectFacts {
+  const {
+    reference,
+    digest,
+    packaging,
+    format,
+    quantization,
+    parameters,
+    sizeBytes,
+    weightBytes,
+    entry,
+    facts,
+  } = inspection;
+  if (entry === undefined && (format === "gguf" || format === "dduf"))
+    throw new AppError(
+      "UnsupportedArtifact",
+      `${digest} does not tell which of its files is the ${format} model; package it with one file per layer`,
+    );
+  if (entry !== undefined && new TextEncoder().encode(entry).byteLength > maxEntryPathBytes)
+    throw new AppError(
+      "UnsupportedArtifact",
+      `${digest} has an entry file whose path is longer than ${maxEntryPathBytes} bytes`,
+    );
+  return {
+    reference,
+    digest,
+    packaging,
+    format,
+    ...(quantization === undefined ? {} : { quantization }),
+    ...(parameters === undefined ? {} : { parameters }),
+    sizeBytes,
+    weightBytes,
+    ...(entry === undefined ? {} : { entry }),
+    ...(Object.keys(facts).length === 0 ? {} : { facts }),
+  };
+}
+
+function inspectedFile(layer: ArtifactLayer): InspectedFile {
+  const path = layer.path ?? layer.singleFilePath;
+  return {
+    ...(path === undefined ? {} : { path }),
+    role: layer.role,
+    encoding: layer.encoding,
+    mediaType: layer.descriptor.mediaType,
+    digest: layer.descriptor.digest,
+    sizeBytes: layer.descriptor.sizeBytes,
+    isPlaced: layer.isPlaced,
+  };
+}
+
+function sumOfSizes(artifact: ModelArtifact, isCounted: (layer: ArtifactLayer) => boolean): number {
+  const sizes = new Map<string, number>();
+  for (const layer of artifact.layers)
+    if (isCounted(layer)) sizes.set(layer.descriptor.digest, layer.descriptor.sizeBytes);
+  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
+}

@@ -1,0 +1,215 @@
+// Makes a model visible as a whole: built aside from verified blobs, synced, renamed, sealed. Never a part of it.
+
+import { randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { placeExtracted, tarEntries } from "../artifact/index.ts";
+import type { SafePath } from "../artifact/types.ts";
+import { Verifier } from "../oci/digest.ts";
+import { AppError } from "../oci/errors.ts";
+import { syncDirectory } from "../store/durability.ts";
+import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
+import { isSealedModelWhole, readSeal, writeSeal, type Seal } from "../store/seal.ts";
+import { onVolume } from "../store/storage-error.ts";
+import type { PlannedArchive, PullPlan } from "./plan.ts";
+
+type SealedFile = Seal["files"][number];
+
+/** File systems on which a link cannot be made; the file is copied then. */
+const linkless: ReadonlySet<string> = new Set([
+  "EPERM",
+  "EXDEV",
+  "EMLINK",
+  "ENOTSUP",
+  "EOPNOTSUPP",
+  "ENOSYS",
+]);
+
+/** Whether the model is there, whole and sealed: then nothing is to be done. */
+export async function isPublished(
+  layout: StoreLayout,
+  plan: Pick<PullPlan, "name" | "digest">,
+): Promise<boolean> {
+  const seal = await readSeal(layout, plan.name);
+  return seal?.digest === plan.digest && (await isSealedModelWhole(layout, seal));
+}
+
+/** Publishes the model of a plan whose blobs are all on the volume. Fails with AppError; what was made aside is removed. */
+export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: AbortSignal): Promise<void> {
+  const aside = join(layout.staging, randomBytes(8).toString("hex"));
+  try {
+    await onVolume(`publishing ${plan.digest}`, async () => {
+      await mkdir(aside);
+      const files: SealedFile[] = [];
+      for (const { path, descriptor } of plan.files) {
+        signal.throwIfAborted();
+        await placeFile(blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes);
+        files.push({ path, sizeBytes: descriptor.sizeBytes, digest: descriptor.digest });
+      }
+      for (const archive of plan.archives) {
+        files.push(...(await extract(layout, archive, aside, plan.isWanted, signal)));
+      }
+      if (files.length === 0) {
+        throw new AppError(
+          "InvalidUsage",
+          "--include and --exclude leave no file of the artifact's archives",
+        );
+      }
+      await syncTree(aside);
+      signal.throwIfAborted();
+      await replaceDirectory(layout, aside, modelDirectory(layout, plan.name));
+      await writeSeal(layout, {
+        v: 1,
+        name: plan.name,
+        digest: plan.digest,
+        files,
+        blobs: plan.blobs.map(({ digest }) => digest),
+        ...(plan.entry === undefined ? {} : { entry: plan.entry }),
+      });
+    });
+  } finally {
+    await rm(aside, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+async function placeFile(blob: string, target: string, sizeBytes: number): Promise<void> {
+  await mkdir(dirname(target), { recursive: true });
+  try {
+    await link(blob, target);
+  } catch (error) {
+    if (!linkless.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    await copyFile(blob, target);
+    await syncFile(target);
+    const { size } = await lstat(target);
+    if (size !== sizeBytes)
+      throw new AppError("StorageFailed", `a copy on the volume has ${size} of ${sizeBytes} bytes`);
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Unpacks an archive's blob; its bytes are hashed once more on the way, since they are read anyhow. */
+async function extract(
+  layout: StoreLayout,
+  archive: PlannedArchive,
+  aside: string,
+  isWanted: (path: string) => boolean,
+  signal: AbortSignal,
+): Promise<readonly SealedFile[]> {
+  const verifier = new Verifier(archive.descriptor);
+  const blob = createReadStream(blobPath(layout, archive.descriptor.digest), { highWaterMark: 1024 * 1024 });
+  const source = async function* (): AsyncGenerator<Uint8Array> {
+    for await (const chunk of blob as AsyncIterable<Uint8Array>) {
+      signal.throwIfAborted();
+      verifier.update(chunk);
+      yield chunk;
+    }
+  };
+  const files: { readonly path: SafePath; readonly sizeBytes: number }[] = [];
+  const links: { readonly path: SafePath; readonly target: string }[] = [];
+  for await (const entry of tarEntries(source(), archive.encoding)) {
+    if (entry.type === "directory") {
+      if (isWanted(`${entry.path}/`) || isWanted(entry.path))
+        await mkdir(join(aside, entry.path), { recursive: true });
+    } else if (entry.type === "symlink") {
+      if (isWanted(entry.path)) links.push({ path: entry.path, target: entry.target });
+    } else if (
+      isWanted(entry.path) ||
+      (archive.singleFilePath !== undefined && isWanted(archive.singleFilePath))
+    ) {
+      await writeFile(join(aside, entry.path), entry.content);
+      files.push({ path: entry.path, sizeBytes: entry.sizeBytes });
+    }
+  }
+  verifier.finish();
+  const placed = placeExtracted(
+    files.map(({ path }) => path),
+    archive.singleFilePath,
+  );
+  const result: SealedFile[] = [];
+  for (const [index, { path, sizeBytes }] of files.entries()) {
+    const target = placed[index] ?? path;
+    if (target !== path) {
+      await mkdir(dirname(join(aside, target)), { recursive: true });
+      await refuseExisting(join(aside, target), target);
+      await rename(join(aside, path), join(aside, target));
+    }
+    if (isWanted(target)) result.push({ path: target, sizeBytes });
+    else await rm(join(aside, target));
+  }
+  // Links come last: no file is ever written through one.
+  for (const { path, target } of links) {
+    await mkdir(dirname(join(aside, path)), { recursive: true });
+    await refuseExisting(join(aside, path), path);
+    await symlink(target, join(aside, path));
+    result.push({ path, sizeBytes: 0 });
+  }
+  return result;
+}
+
+async function refuseExisting(path: string, name: string): Promise<void> {
+  if ((await lstat(path).catch(() => undefined)) === undefined) return;
+  throw new AppError("InvalidArtifact", `two layers hold a file ${JSON.stringify(name)}`);
+}
+
+async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const handle = await open(path, "wx", 0o644).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "EEXIST") {
+      throw new AppError("InvalidArtifact", "two layers of the artifact hold a file of the same name");
+    }
+    throw error;
+  });
+  try {
+    let position = 0;
+    for await (const chunk of content) {
+      let written = 0;
+      while (written < chunk.length) {
+        const { bytesWritten } = await handle.write(
+          chunk,
+          written,
+          chunk.length - written,
+          position + written,
+        );
+        if (bytesWritten === 0) throw Object.assign(new Error("a write of no bytes"), { code: "EIO" });
+        written += bytesWritten;
+      }
+      position += chunk.length;
+    }
+    await handle.chmod(0o444);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Syncs all directories below and including `path`, the deepest first. */
+async function syncTree(path: string): Promise<void> {
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) await syncTree(join(path, entry.name));
+  }
+  await syncDirectory(path);
+}
+
+/** Puts `aside` in the place of `target`. What was there without a seal goes aside first: a directory cannot be replaced in one step. */
+async function replaceDirectory(layout: StoreLayout, aside: string, target: string): Promise<void> {
+  const old = `${aside}.old`;
+  try {
+    await rename(aside, target);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    if (!["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(code)) throw error;
+    await rename(target, old);
+    await rename(aside, target);
+  }
+  await syncDirectory(layout.models);
+  await rm(old, { recursive: true, force: true });
+}

@@ -1,0 +1,161 @@
+// The loop of the puller: resolve -> plan -> free space -> fetch and verify -> publish.
+
+import { statfs } from "node:fs/promises";
+import type { Logger } from "pino";
+import { fetchArtifact } from "../artifact/index.ts";
+import { modelDirectoryName } from "../contract.ts";
+import type { AppError } from "../oci/errors.ts";
+import { formatReference, parseReference } from "../oci/reference.ts";
+import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
+import type { Descriptor, Digest, Registry } from "../oci/types.ts";
+import { modelDirectory, type StoreLayout } from "../store/layout.ts";
+import { openStore } from "../store/open-store.ts";
+import { readSeal } from "../store/seal.ts";
+import { onVolume } from "../store/storage-error.ts";
+import { fetchBlob, hasBlob } from "./fetch-blob.ts";
+import { checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
+import type { ProgressTracker } from "./progress.ts";
+import { isPublished, publishModel } from "./publish.ts";
+
+export type PullRequest = Globs & {
+  readonly reference: string;
+  /** Root of the volume. */
+  readonly store: string;
+  /** Blobs fetched at once. */
+  readonly concurrency: number;
+  readonly policy: RetryPolicy;
+  readonly slowest: { readonly bytes: number; readonly windowMs: number };
+};
+
+export type PullDeps = {
+  readonly registry: Registry;
+  readonly progress: ProgressTracker;
+  readonly log: Logger;
+  readonly clock?: RetryClock;
+};
+
+export type PullReport = {
+  readonly digest: Digest;
+  /** The published directory. */
+  readonly directory: string;
+  readonly totalBytes: number;
+  /** Bytes that came over the network in this run. */
+  readonly fetchedBytes: number;
+  /** True when everything was there already. */
+  readonly isWarm: boolean;
+};
+
+/** Pulls one model to a volume. Safe to kill at any point and to run again; several at once share what they fetch. */
+export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSignal): Promise<PullReport> {
+  const { registry, progress, log } = deps;
+  const reference = parseReference(request.reference);
+  const layout = await openStore(request.store);
+  if (reference.digest !== undefined) {
+    // A model that is named by digest and sealed needs no registry at all.
+    const name = modelDirectoryName(reference.digest, request.include, request.exclude);
+    if (await isPublished(layout, { name, digest: reference.digest }))
+      return warm(layout, name, reference.digest, deps);
+  }
+  const { manifest, artifact } = await fetchArtifact(reference, registry, signal);
+  // One resolution per run: a tag that moves meanwhile changes nothing.
+  const pinned = { ...reference, digest: manifest.digest };
+  progress.enter("planning");
+  const plan = planPull(manifest, artifact, request);
+  progress.plan(plan.digest, plan.totalBytes, plan.blobs.length);
+  if (await isPublished(layout, plan)) return warm(layout, plan.name, plan.digest, deps);
+  const missing: Descriptor[] = [];
+  for (const blob of plan.blobs) {
+    if (!(await hasBlob(layout, blob))) missing.push(blob);
+    else {
+      progress.add(blob.sizeBytes, "volume");
+      progress.completeFile();
+    }
+  }
+  await refuseWithoutSpace(layout, spaceNeed(plan, missing));
+  log.info(
+    {
+      reference: formatReference(pinned),
+      totalBytes: plan.totalBytes,
+      blobs: plan.blobs.length,
+      missing: missing.length,
+    },
+    "plan",
+  );
+  progress.enter("fetching");
+  const onRetry = (error: AppError, attempt: number, waitMs: number): void => {
+    progress.fail(error);
+    log.warn({ code: error.code, attempt, waitMs, ...error.context }, error.message);
+  };
+  await eachOf(missing, request.concurrency, signal, async (blob, ownSignal) => {
+    const { policy, slowest } = request;
+    const clock = deps.clock === undefined ? {} : { clock: deps.clock };
+    const options = {
+      source: registry,
+      layout,
+      reference: pinned,
+      policy,
+      slowest,
+      progress,
+      onRetry,
+      ...clock,
+    };
+    await fetchBlob(blob, options, ownSignal);
+    progress.completeFile();
+  });
+  progress.enter("publishing");
+  await publishModel(layout, plan, signal);
+  progress.enter("ready");
+  return {
+    digest: plan.digest,
+    directory: modelDirectory(layout, plan.name),
+    totalBytes: plan.totalBytes,
+    fetchedBytes: progress.fetchedBytes,
+    isWarm: false,
+  };
+}
+
+async function warm(
+  layout: StoreLayout,
+  name: string,
+  digest: Digest,
+  { progress }: PullDeps,
+): Promise<PullReport> {
+  const files = (await readSeal(layout, name))?.files ?? [];
+  const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  progress.plan(digest, totalBytes, files.length);
+  progress.add(totalBytes, "volume");
+  progress.enter("ready");
+  return { digest, directory: modelDirectory(layout, name), totalBytes, fetchedBytes: 0, isWarm: true };
+}
+
+async function refuseWithoutSpace(layout: StoreLayout, need: ReturnType<typeof spaceNeed>): Promise<void> {
+  const free = await onVolume("asking for free space", async () => statfs(layout.root));
+  checkSpace(need, { bytes: free.bavail * free.bsize, inodes: free.ffree, totalInodes: free.files });
+}
+
+/** Works on items, so many at once; the first failure stops the others and is the one that is told. */
+async function eachOf<T>(
+  items: readonly T[],
+  concurrency: number,
+  signal: AbortSignal,
+  work: (item: T, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const failed = new AbortController();
+  const own = AbortSignal.any([signal, failed.signal]);
+  const queue = items.values();
+  let failure: { readonly error: unknown } | undefined;
+  const worker = async (): Promise<void> => {
+    for (const item of queue) {
+      if (own.aborted) return;
+      try {
+        await work(item, own);
+      } catch (error) {
+        failure ??= { error };
+        failed.abort(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, worker));
+  signal.throwIfAborted();
+  if (failure !== undefined) throw failure.error;
+}
