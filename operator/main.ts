@@ -1,0 +1,148 @@
+// The operator's process: flags, configuration, wiring, signals. No decisions.
+
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { parseArgs } from "node:util";
+import { randomUUID } from "node:crypto";
+import { parse } from "yaml";
+import { z } from "zod";
+import { configurationSchema, type OperatorConfiguration } from "./configuration.ts";
+import { KubeClient, loadKubeConfig } from "./kube/client.ts";
+import { EventRecorder } from "./kube/events.ts";
+import { runWithLeadership } from "./kube/leader-election.ts";
+import { Controller } from "./reconcile/controller.ts";
+import { serve } from "./server/http.ts";
+import { createLog } from "./server/log.ts";
+import { createMetrics } from "./server/metrics.ts";
+
+const help = `usage: operator --config FILE [OPTIONS]
+
+  --config FILE                      configuration (YAML): puller image, runtimes, namespaces
+  --health-address HOST:PORT         /healthz and /readyz (default 0.0.0.0:8081)
+  --metrics-address HOST:PORT        /metrics (default 0.0.0.0:8080)
+  --leader-election-namespace NAME   namespace of the Lease; without it this process does not elect and always works
+  --log-level LEVEL                  debug, info, warn or error (default info)
+  --help                             this text
+
+The cluster is the pod's own, or that of KUBECONFIG.
+`;
+
+/** A watch that is silent for longer than this is about to be given up; then readiness says so, milliseconds. */
+const longestSilenceMs = 180_000;
+/** Work in progress gets this long after a signal, milliseconds. */
+const shutdownMs = 25_000;
+
+/** Reads and checks the configuration; its problems are told with path and remedy. */
+function readConfiguration(file: string): OperatorConfiguration {
+  let document: unknown;
+  try {
+    document = parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new Error(
+      `configuration ${file} cannot be read: ${error instanceof Error ? error.message : "unknown"}`,
+      {
+        cause: error,
+      },
+    );
+  }
+  const parsed = configurationSchema.safeParse(document);
+  if (!parsed.success) throw new Error(`configuration ${file} is invalid:\n${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      config: { type: "string" },
+      "health-address": { type: "string", default: "0.0.0.0:8081" },
+      "metrics-address": { type: "string", default: "0.0.0.0:8080" },
+      "leader-election-namespace": { type: "string" },
+      "log-level": { type: "string", default: "info" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(help);
+    return 0;
+  }
+  if (values.config === undefined) throw new Error("--config is missing; see --help");
+  const log = createLog(values["log-level"]);
+  const configuration = readConfiguration(values.config);
+  const stop = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) {
+    process.on(name, () => {
+      log.info({ signal: name }, "stopping");
+      stop.abort();
+      setTimeout(() => process.exit(1), shutdownMs).unref();
+    });
+  }
+  let controller: Controller | undefined;
+  const metrics = createMetrics(() => controller?.depth ?? 0);
+  const kube = new KubeClient({
+    kubeConfig: loadKubeConfig(),
+    fieldManager: "ocimodel",
+    userAgent: "ocimodel-operator",
+    onAnswer: (verb, _path, status, durationMs) => {
+      metrics.apiRequests.inc({ verb, code: String(status) });
+      if (verb !== "watch") metrics.apiSeconds.observe({ verb }, durationMs / 1000);
+    },
+  });
+  const onError = (error: unknown): void => {
+    log.warn({ error: error instanceof Error ? error.message : "unknown" }, "the API server did not take it");
+  };
+  const events = new EventRecorder({ kube, component: "ocimodel", onError });
+  const namespace = values["leader-election-namespace"];
+  let isLeader = namespace === undefined;
+  const health = await serve(values["health-address"], {
+    healthz: () => ({ isHealthy: true, reason: "ok" }),
+    readyz: () => {
+      if (!isLeader) return { isHealthy: true, reason: "standby: another replica leads" };
+      if (controller?.hasSynced !== true)
+        return { isHealthy: false, reason: "the caches are not complete yet" };
+      const isSilent = controller.silenceMs > longestSilenceMs;
+      return isSilent
+        ? { isHealthy: false, reason: "the API server has been silent for too long" }
+        : { isHealthy: true, reason: "ok" };
+    },
+  });
+  const exposition = await serve(values["metrics-address"], {
+    metrics: async () => ({
+      contentType: metrics.registry.contentType,
+      text: await metrics.registry.metrics(),
+    }),
+  });
+  log.info(
+    { runtimes: Object.keys(configuration.runtimes), namespaces: configuration.namespaces },
+    "started",
+  );
+  const work = async (signal: AbortSignal): Promise<void> => {
+    controller = new Controller({ kube, configuration, events, metrics, log });
+    await controller.run(signal);
+  };
+  let end: "stopped" | "lost" = "stopped";
+  if (namespace === undefined) {
+    metrics.isLeader.set(1);
+    await work(stop.signal);
+  } else {
+    const onChange = (leads: boolean): void => {
+      isLeader = leads;
+      metrics.isLeader.set(leads ? 1 : 0);
+      log.info(leads ? "this replica leads" : "this replica does not lead any more");
+    };
+    const identity = `${hostname()}_${randomUUID().slice(0, 8)}`;
+    const options = { kube, namespace, name: "ocimodel-operator", identity, onChange, onError };
+    end = await runWithLeadership(options, work, stop.signal);
+  }
+  health.server.close();
+  exposition.server.close();
+  if (end === "lost")
+    log.error("the lease could not be renewed in time; ending, so that another replica may lead");
+  return end === "lost" ? 1 : 0;
+}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  process.stderr.write(`operator: ${error instanceof Error ? error.message : "unknown failure"}\n`);
+  process.exit(64);
+}

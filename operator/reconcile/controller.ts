@@ -1,0 +1,259 @@
+// Wires watches to the queue and the queue to the loop: every change becomes a key, every key a reconcile. No decisions.
+
+import type { Logger } from "pino";
+import { modelResource, type Model } from "../api/model.ts";
+import type { OperatorConfiguration } from "../configuration.ts";
+import { managedByLabel, managedByValue, modelNameLabel } from "../desired/names.ts";
+import type { Node } from "../hardware/node-hardware.ts";
+import type { KubeReader } from "../kube/client.ts";
+import { KubeError } from "../kube/errors.ts";
+import type { EventRecorder } from "../kube/events.ts";
+import { ListWatch } from "../kube/list-watch.ts";
+import type { CacheChange, Kube, KubeObject, ObjectCache, ObjectKey, Resource } from "../kube/types.ts";
+import { WorkQueue, type WorkResult } from "../kube/work-queue.ts";
+import type { Metrics } from "../server/metrics.ts";
+import { askProgress } from "./ask-progress.ts";
+import { nodeFingerprint } from "./node-fingerprint.ts";
+import { reconcileModel } from "./reconcile-model.ts";
+import { deploymentResource, nodeResource, podResource, serviceResource } from "./resources.ts";
+import type { Deployment, Pod } from "./workload-types.ts";
+
+export type ControllerDeps = {
+  readonly kube: Kube & KubeReader;
+  readonly configuration: OperatorConfiguration;
+  readonly events: EventRecorder;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+};
+
+/** A resource in one namespace, in several, or in all: one watch for each. */
+class Watched<T extends KubeObject> implements ObjectCache<T> {
+  readonly watches: readonly ListWatch<T>[];
+
+  constructor(watches: readonly ListWatch<T>[]) {
+    this.watches = watches;
+  }
+
+  get hasSynced(): boolean {
+    return this.watches.every(({ hasSynced }) => hasSynced);
+  }
+
+  get(key: ObjectKey): T | undefined {
+    for (const watch of this.watches) {
+      const found = watch.get(key);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  list(namespace?: string): readonly T[] {
+    return this.watches.flatMap((watch) => watch.list(namespace));
+  }
+}
+
+/** A Watched of whatever type, as far as running it goes. */
+type AnyWatched = {
+  readonly hasSynced: boolean;
+  readonly watches: readonly Pick<ListWatch<KubeObject>, "run" | "synced" | "lastContactMs">[];
+};
+
+export class Controller {
+  readonly #deps: ControllerDeps;
+  readonly #queue: WorkQueue;
+  readonly #models: Watched<Model>;
+  readonly #nodes: Watched<Node>;
+  readonly #deployments: Watched<Deployment>;
+  readonly #services: Watched<KubeObject>;
+  readonly #pods: Watched<Pod>;
+
+  constructor(deps: ControllerDeps) {
+    this.#deps = deps;
+    this.#queue = new WorkQueue({
+      concurrency: deps.configuration.concurrency,
+      // The first retry comes soon, the later ones spare the API server.
+      backoff: { firstMs: 100, lastMs: 60_000 },
+      onStart: (waitedMs) => {
+        deps.metrics.queueWaitSeconds.observe(waitedMs / 1000);
+      },
+    });
+    const owned = `${managedByLabel}=${managedByValue}`;
+    const wakeOwner = (_key: ObjectKey, { before, after }: CacheChange<KubeObject>): void => {
+      const object = after ?? before;
+      const name = object?.metadata.labels?.[modelNameLabel];
+      if (name !== undefined) this.#wake({ namespace: object?.metadata.namespace ?? "", name });
+    };
+    this.#models = this.#watched<Model>(modelResource, undefined, (key) => {
+      this.#wake(key);
+    });
+    this.#nodes = new Watched([
+      this.#listWatch<Node>(nodeResource, undefined, undefined, (_key, { before, after }) => {
+        // Heartbeats come every few seconds and change nothing that a choice depends on.
+        if (nodeFingerprint(before) === nodeFingerprint(after)) return;
+        for (const model of this.#models.list()) {
+          this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
+        }
+      }),
+    ]);
+    this.#deployments = this.#watched<Deployment>(deploymentResource, owned, wakeOwner);
+    this.#services = this.#watched(serviceResource, owned, wakeOwner);
+    this.#pods = this.#watched<Pod>(podResource, owned, wakeOwner);
+  }
+
+  /** Models that wait for a worker. */
+  get depth(): number {
+    return this.#queue.depth;
+  }
+
+  /** Whether all local copies are complete. */
+  get hasSynced(): boolean {
+    return this.#caches().every(({ hasSynced }) => hasSynced);
+  }
+
+  /** How long the API server has been silent on the quietest watch, milliseconds. */
+  get silenceMs(): number {
+    const last = this.#caches().flatMap(({ watches }) => watches.map(({ lastContactMs }) => lastContactMs));
+    return performance.now() - Math.min(...last);
+  }
+
+  /** Watches and reconciles until the signal is aborted; resolves when the last write has returned. */
+  async run(signal: AbortSignal): Promise<void> {
+    const watching = this.#caches().flatMap(({ watches }) => watches.map(async (watch) => watch.run(signal)));
+    const synced = Promise.all(
+      this.#caches().flatMap(({ watches }) => watches.map(async ({ synced: one }) => one)),
+    );
+    const aborted = new Promise<void>((resolve) => {
+      signal.addEventListener(
+        "abort",
+        () => {
+          resolve();
+        },
+        { once: true },
+      );
+    });
+    // Before all copies are complete, what is missing would look deleted.
+    await Promise.race([synced, aborted]);
+    if (!signal.aborted) {
+      this.#deps.log.info({ models: this.#models.list().length }, "caches are complete");
+      await this.#queue.run(async (key, own) => this.#work(key, own), signal);
+    }
+    await Promise.all(watching);
+    await this.#deps.events.flush();
+  }
+
+  #caches(): readonly AnyWatched[] {
+    return [this.#models, this.#nodes, this.#deployments, this.#services, this.#pods];
+  }
+
+  #watched<T extends KubeObject>(
+    resource: Resource,
+    labelSelector: string | undefined,
+    onChange: (key: ObjectKey, change: CacheChange<T>) => void,
+  ): Watched<T> {
+    const { namespaces } = this.#deps.configuration;
+    const scopes = namespaces.length === 0 ? [undefined] : namespaces;
+    return new Watched(
+      scopes.map((namespace) => this.#listWatch<T>(resource, namespace, labelSelector, onChange)),
+    );
+  }
+
+  #listWatch<T extends KubeObject>(
+    resource: Resource,
+    namespace: string | undefined,
+    labelSelector: string | undefined,
+    onChange: (key: ObjectKey, change: CacheChange<T>) => void,
+  ): ListWatch<T> {
+    const { kube, metrics, log } = this.#deps;
+    const label = { resource: resource.plural };
+    return new ListWatch<T>({
+      kube,
+      resource,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(labelSelector === undefined ? {} : { labelSelector }),
+      onChange,
+      onRelist: () => {
+        metrics.relists.inc(label);
+      },
+      onError: (error) => {
+        metrics.watchErrors.inc(label);
+        log.warn({ resource: resource.plural, error: messageOf(error) }, "list or watch failed");
+      },
+    });
+  }
+
+  #wake({ namespace, name }: ObjectKey): void {
+    this.#queue.add(`${namespace}/${name}`);
+  }
+
+  async #work(text: string, signal: AbortSignal): Promise<WorkResult> {
+    const slash = text.indexOf("/");
+    const key = { namespace: text.slice(0, slash), name: text.slice(slash + 1) };
+    const { metrics, events, kube, configuration } = this.#deps;
+    const log = this.#deps.log.child({ namespace: key.namespace, model: key.name });
+    const startedMs = performance.now();
+    try {
+      const outcome = await reconcileModel(
+        key,
+        {
+          kube,
+          world: {
+            configuration,
+            models: this.#models,
+            nodes: this.#nodes,
+            deployments: this.#deployments,
+            services: this.#services,
+            pods: this.#pods,
+            askProgress,
+            nowMs: Date.now,
+          },
+          onTransition: (model, { type, reason, message }) => {
+            log.info({ reason, type }, message);
+            events.record(model, type, reason, message);
+          },
+          onFailure: (_key, error) => {
+            log.warn({ error: messageOf(error) }, "the API server refused an object");
+          },
+        },
+        signal,
+      );
+      metrics.reconciles.inc({
+        outcome: outcome.kind,
+        reason: "reason" in outcome ? outcome.reason : "Ready",
+      });
+      if (outcome.kind === "retry") return { kind: "retry" };
+      return outcome.recheckAfterMs === undefined
+        ? { kind: "done" }
+        : { kind: "done", recheckAfterMs: outcome.recheckAfterMs };
+    } catch (error) {
+      if (signal.aborted) return { kind: "done" };
+      const kind = error instanceof KubeError ? error.kind : "defect";
+      metrics.reconciles.inc({ outcome: "error", reason: kind });
+      // A conflict only says that the copy was old; the watch brings the new one.
+      if (kind === "conflict") log.debug("the status had changed meanwhile");
+      else
+        log.error(
+          {
+            error: messageOf(error),
+            ...(kind === "defect" && error instanceof Error ? { stack: error.stack } : {}),
+          },
+          "reconcile failed",
+        );
+      return { kind: "retry" };
+    } finally {
+      metrics.reconcileSeconds.observe((performance.now() - startedMs) / 1000);
+      this.#countModels();
+    }
+  }
+
+  #countModels(): void {
+    const { models } = this.#deps.metrics;
+    models.reset();
+    for (const model of this.#models.list()) {
+      const ready = model.status?.conditions?.find(({ type }) => type === "Ready");
+      models.inc({ reason: ready?.reason ?? "Progressing" });
+    }
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
