@@ -5,6 +5,7 @@ import { conditionTypes, type Condition, type ConditionType, type Reason } from 
 import type { Model, ModelStatus, SelectedStatus } from "../api/model.ts";
 import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
+import type { Choice } from "../selection/types.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import type { Observed } from "./observed.ts";
 import { workloadState, type WorkloadState } from "./workload-state.ts";
@@ -66,7 +67,15 @@ function sourceResolved(decision: Decision): Draft {
   };
 }
 
-function variantSelected(decision: Decision, source: Draft): Draft {
+/** Why the variant was chosen, in the words of the moment it was: that it is kept since is no news. */
+function selectionReason(model: Model, choice: Extract<Choice, { kind: "selected" }>): string {
+  const before = model.status?.selected;
+  const isSame =
+    before?.variant === choice.candidate.variant.name && before.accelerator === choice.placement.accelerator;
+  return isSame ? before.reason : choice.reason;
+}
+
+function variantSelected(model: Model, decision: Decision, source: Draft): Draft {
   const { choice } = decision;
   if (choice === undefined) {
     return source.status === "False"
@@ -78,7 +87,9 @@ function variantSelected(decision: Decision, source: Draft): Draft {
         }
       : { status: "Unknown", reason: "Resolving", message: "waits for the references to be read" };
   }
-  if (choice.kind === "selected") return { status: "True", reason: "Selected", message: choice.reason };
+  if (choice.kind === "selected") {
+    return { status: "True", reason: "Selected", message: selectionReason(model, choice) };
+  }
   return {
     status: "False",
     reason: choice.reason,
@@ -232,13 +243,13 @@ function phaseOf(drafts: Readonly<Partial<Record<ConditionType, Draft>>>, isSusp
 function selectedStatus(observed: Observed, decision: Decision): SelectedStatus | undefined {
   const { choice } = decision;
   if (choice?.kind !== "selected") return observed.model.status?.selected;
-  const { candidate, placement, reason } = choice;
+  const { candidate, placement } = choice;
   return {
     variant: candidate.variant.name,
     digest: candidate.artifact.digest,
     sizeBytes: candidate.artifact.sizeBytes,
     requiredBytes: placement.footprint.totalBytes,
-    reason,
+    reason: selectionReason(observed.model, choice),
     accelerator: placement.accelerator,
     nodes: placement.matchingNodes.length,
   };
@@ -256,7 +267,7 @@ export function modelStatus(
   const source = sourceResolved(decision);
   const drafts: Partial<Record<ConditionType, Draft>> = {
     SourceResolved: source,
-    VariantSelected: variantSelected(decision, source),
+    VariantSelected: variantSelected(model, decision, source),
   };
   let workload: WorkloadState | undefined;
   if (selected !== undefined) {

@@ -1,0 +1,62 @@
+{{- define "ocimodel.name" -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "ocimodel.labels" -}}
+app.kubernetes.io/name: ocimodel-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "ocimodel.selector" -}}
+app.kubernetes.io/name: ocimodel-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "ocimodel.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (include "ocimodel.name" .) -}}
+{{- end -}}
+
+{{- define "ocimodel.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "ocimodel.configuration" -}}
+pullerImage: {{ include "ocimodel.image" (dict "image" .Values.pullerImage "root" .) | quote }}
+pullerImagePullPolicy: {{ .Values.pullerImage.pullPolicy }}
+pullerResources:
+  {{- toYaml .Values.pullerResources | nindent 2 }}
+concurrency: {{ .Values.concurrency }}
+namespaces:
+  {{- toYaml (eq .Values.scope "namespaced" | ternary .Values.namespaces list) | nindent 2 }}
+runtimes:
+  {{- toYaml .Values.runtimes | nindent 2 }}
+{{- end -}}
+
+{{/* What the operator does in the namespaces of Models. No rule names Secrets. */}}
+{{- define "ocimodel.rules" -}}
+- apiGroups: [ocimodel.dev]
+  resources: [models]
+  verbs: [get, list, watch]
+- apiGroups: [ocimodel.dev]
+  resources: [models/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [create, get, list, patch, watch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, get, list, patch, watch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [create, delete, get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end -}}
