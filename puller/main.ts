@@ -148,7 +148,7 @@ async function runVerify(line: Command, signal: AbortSignal): Promise<Result> {
     ? { message }
     : {
         message,
-        failure: new AppError("DigestMismatch", `${message}; pull the models again to repair them`),
+        failure: new AppError("DigestMismatch", `${message}; remove what is named and pull the models again`),
       };
 }
 

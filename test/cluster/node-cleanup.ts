@@ -10,6 +10,8 @@ import { runCommand, waitFor } from "./run-command.ts";
 export type NodeRecord = {
   readonly directory: string;
   readonly ipForward?: string;
+  /** Set for a cluster that stays after its starter has ended: its kubelet. */
+  readonly standing?: { readonly pid: number; readonly startTicks: string };
   /** Folders of the host that were not there before the node. */
   readonly newHostPaths: readonly string[];
 };

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { componentPath } from "./binary.ts";
-import { takeLock } from "./cache.ts";
+import { isAlive, startTicks, takeLock } from "./cache.ts";
 import { freePort, startControlPlane, type ControlPlane } from "./control-plane.ts";
 import {
   cgroupRoots,
@@ -30,6 +30,8 @@ export type Cluster = ControlPlane & {
     loadImage(archivePath: string): Promise<void>;
     /** A network namespace of ours on the pods' bridge. */
     attachNamespace(name: string): Promise<AttachedNamespace>;
+    /** Removed with the node. */
+    readonly directory: string;
     /** Ends of the logs of containerd, kubelet and kube-proxy. */
     logs(): string;
   };
@@ -38,6 +40,8 @@ export type Cluster = ControlPlane & {
 export type ClusterOptions = {
   /** Processes go on after this one ends. */
   readonly detached?: boolean;
+  /** Takes a standing cluster (`make cluster-up`) down first, instead of refusing. */
+  readonly replaceStanding?: boolean;
   readonly auditLog?: boolean;
   readonly nodeLabels?: Readonly<Record<string, string>>;
 };
@@ -140,6 +144,13 @@ function kubeletConfiguration(directory: string, caFile: string): object {
   };
 }
 
+/** Whether a cluster was left up on purpose and still is. */
+export function isStanding(): boolean {
+  if (!existsSync(nodeRecordFile)) return false;
+  const { standing } = JSON.parse(readFileSync(nodeRecordFile, "utf8")) as NodeRecord;
+  return standing !== undefined && isAlive(standing);
+}
+
 /** Our cgroup in every hierarchy; cpuset ones must be filled before a process may enter. */
 function makeCgroups(): void {
   for (const path of cgroupRoots()) {
@@ -184,6 +195,10 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     await removeNodeLeftovers();
     release();
   };
+  if (options.replaceStanding !== true && isStanding()) {
+    release();
+    throw new Error("a cluster is up on this machine; take it down first: make cluster-down");
+  }
   try {
     await removeNodeLeftovers();
     const directory = mkdtempSync(join(tmpdir(), "ocimodel-node-"));
@@ -198,6 +213,13 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       ...(options.detached === true ? { detached: true, directory: join(directory, "control-plane") } : {}),
     });
     const node = await bootNode(directory, plane, options, servers, pauseImage);
+    if (options.detached === true) {
+      const pid = servers.find(({ logFile }) => logFile.endsWith("kubelet.log"))?.child.pid ?? 0;
+      writeFileSync(
+        nodeRecordFile,
+        JSON.stringify({ ...record, ipForward, standing: { pid, startTicks: startTicks(pid) } }),
+      );
+    }
     return { ...plane, node, stop };
   } catch (error) {
     const logs = servers.map((server) => `--- ${server.logFile}\n${server.log()}`).join("\n");
@@ -282,5 +304,6 @@ async function bootNode(
     loadImage,
     attachNamespace,
     logs: describe,
+    directory,
   };
 }

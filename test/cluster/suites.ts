@@ -3,7 +3,8 @@
 import { describe } from "vitest";
 import { clusterSuitesUnavailable, nodeSuitesUnavailable } from "./packages.ts";
 
-function describeUnless(reason: string | undefined, name: string, suite: () => void): void {
+/** A suite that is skipped by name, with the reason printed, where there is one. */
+export function describeUnless(reason: string | undefined, name: string, suite: () => void): void {
   if (reason === undefined) {
     describe(name, suite);
     return;

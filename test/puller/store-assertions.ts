@@ -1,0 +1,35 @@
+// What must hold of a store after every run, good or bad: nothing visible that is not whole.
+
+import { createHash } from "node:crypto";
+import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { expect } from "vitest";
+
+/** All files below a directory, relative, sorted. */
+export function filesBelow(directory: string): readonly string[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Every blob hashes to its name; every file of every model is one of these blobs, unless `unpacked`. */
+export function expectNoWrongByte(store: string, options: { readonly unpacked?: boolean } = {}): void {
+  const blobs = join(store, ".ocimodel/blobs/sha256");
+  const good = new Set<string>();
+  for (const name of filesBelow(blobs)) {
+    expect(sha256(readFileSync(join(blobs, name)))).toBe(name);
+    good.add(name);
+  }
+  for (const name of filesBelow(join(store, "models"))) {
+    const file = join(store, "models", name);
+    expect(name).not.toMatch(/\.part$/);
+    if (options.unpacked === true || lstatSync(file).isSymbolicLink()) continue;
+    expect(good.has(sha256(readFileSync(file)))).toBe(true);
+  }
+}
