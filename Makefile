@@ -11,7 +11,8 @@ help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 node_modules/.installed: package.json package-lock.json operator/package.json puller/package.json
-	npm ci --no-fund --no-audit
+	# Not "npm ci": it refuses a lock file without the entries of linter binaries for other platforms.
+	npm install --no-fund --no-audit
 	@touch $@
 
 demo: node_modules/.installed ## Run one Model end to end on a real cluster, registry and llama.cpp
