@@ -19,6 +19,8 @@ export type RegistryOptions = {
   readonly detached?: boolean;
   /** Parent of its folder; default the system's temporary one. */
   readonly directory?: string;
+  /** Address of the token server that the registry tells clients, e.g. that of a proxy before it. */
+  readonly realm?: (tokenServerUrl: string) => Promise<string>;
   /** Lifetime of tokens, seconds. */
   readonly tokenLifetimeSeconds?: number;
 };
@@ -113,7 +115,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     auth = {
       auth: {
         token: {
-          realm: `${tokenServer.url}/token`,
+          realm: `${(await options.realm?.(tokenServer.url)) ?? tokenServer.url}/token`,
           service: "test-registry",
           issuer: "test-issuer",
           rootcertbundle: tokenServer.certificateFile,

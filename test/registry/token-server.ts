@@ -81,11 +81,13 @@ export async function startTokenServer(options: {
     );
     const signature = base64url(sign("sha256", Buffer.from(`${header}.${claims}`), privateKey));
     log.push({ path: url.pathname + url.search, authorization, status: 200 });
+    const body = JSON.stringify({
+      token: `${header}.${claims}.${signature}`,
+      expires_in: options.lifetimeSeconds,
+    });
     response
-      .writeHead(200, { "content-type": "application/json" })
-      .end(
-        JSON.stringify({ token: `${header}.${claims}.${signature}`, expires_in: options.lifetimeSeconds }),
-      );
+      .writeHead(200, { "content-type": "application/json", "content-length": Buffer.byteLength(body) })
+      .end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
