@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { placeExtracted, tarEntries } from "../artifact/index.ts";
+import { baseName, PlacedPaths, placeExtracted, tarEntries } from "../artifact/index.ts";
 import type { SafePath } from "../artifact/types.ts";
 import { Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
@@ -42,13 +42,22 @@ export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: 
     await onVolume(`publishing ${plan.digest}`, async () => {
       await mkdir(aside);
       const files: SealedFile[] = [];
+      const links: ArchivedLink[] = [];
+      const placed = new PlacedPaths();
       for (const { path, descriptor } of plan.files) {
         signal.throwIfAborted();
+        placed.claimFile(path, descriptor.digest);
         await placeFile(blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes);
         files.push({ path, sizeBytes: descriptor.sizeBytes, digest: descriptor.digest });
       }
       for (const archive of plan.archives) {
-        files.push(...(await extract(layout, archive, aside, plan.isWanted, signal)));
+        files.push(...(await extract(layout, archive, aside, { placed, links }, plan.isWanted, signal)));
+      }
+      // Links come after the files of all layers: none is ever written through a link, whoever brought it.
+      for (const { path, target } of links) {
+        await mkdir(dirname(join(aside, path)), { recursive: true });
+        await symlink(target, join(aside, path));
+        files.push({ path, sizeBytes: 0 });
       }
       if (files.length === 0) {
         throw new AppError(
@@ -96,11 +105,18 @@ async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Unpacks an archive's blob; its bytes are hashed once more on the way, since they are read anyhow. */
+/** A symbolic link of an archive, made when all files are there. */
+type ArchivedLink = { readonly path: SafePath; readonly target: string };
+
+/**
+ * Unpacks an archive's blob, but for its links, which it adds to `model.links`; every path is claimed in `model.placed`, so
+ * that no layer can put a file below another layer's file or link. The bytes are hashed once more, since they are read anyhow.
+ */
 async function extract(
   layout: StoreLayout,
   archive: PlannedArchive,
   aside: string,
+  model: { readonly placed: PlacedPaths; readonly links: ArchivedLink[] },
   isWanted: (path: string) => boolean,
   signal: AbortSignal,
 ): Promise<readonly SealedFile[]> {
@@ -113,51 +129,47 @@ async function extract(
       yield chunk;
     }
   };
-  const files: { readonly path: SafePath; readonly sizeBytes: number }[] = [];
-  const links: { readonly path: SafePath; readonly target: string }[] = [];
+  const { singleFilePath } = archive;
+  // A file of this name goes elsewhere if it is the only one, which shows at the archive's end.
+  const loneName = singleFilePath === undefined ? undefined : baseName(singleFilePath);
+  const all: SafePath[] = [];
+  const written: { readonly path: SafePath; readonly sizeBytes: number }[] = [];
   for await (const entry of tarEntries(source(), archive.encoding)) {
+    const { path } = entry;
     if (entry.type === "directory") {
-      if (isWanted(`${entry.path}/`) || isWanted(entry.path))
-        await mkdir(join(aside, entry.path), { recursive: true });
+      if (!isWanted(`${path}/`) && !isWanted(path)) continue;
+      model.placed.claimDirectory(path);
+      await mkdir(join(aside, path), { recursive: true });
     } else if (entry.type === "symlink") {
-      if (isWanted(entry.path)) links.push({ path: entry.path, target: entry.target });
-    } else if (
-      isWanted(entry.path) ||
-      (archive.singleFilePath !== undefined && isWanted(archive.singleFilePath))
-    ) {
-      await writeFile(join(aside, entry.path), entry.content);
-      files.push({ path: entry.path, sizeBytes: entry.sizeBytes });
+      if (!isWanted(path)) continue;
+      model.placed.claimFile(path, undefined);
+      model.links.push({ path, target: entry.target });
+    } else {
+      all.push(path);
+      const isLoneCandidate = path === loneName && singleFilePath !== undefined;
+      if (!isWanted(path) && !(isLoneCandidate && isWanted(singleFilePath))) continue;
+      if (!isLoneCandidate) model.placed.claimFile(path, undefined);
+      await writeFile(join(aside, path), entry.content);
+      written.push({ path, sizeBytes: entry.sizeBytes });
     }
   }
   verifier.finish();
-  const placed = placeExtracted(
-    files.map(({ path }) => path),
-    archive.singleFilePath,
-  );
+  const [lone] = placeExtracted(all, singleFilePath);
   const result: SealedFile[] = [];
-  for (const [index, { path, sizeBytes }] of files.entries()) {
-    const target = placed[index] ?? path;
+  for (const { path, sizeBytes } of written) {
+    const target = all.length === 1 && lone !== undefined ? lone : path;
+    if (!isWanted(target)) {
+      await rm(join(aside, path));
+      continue;
+    }
+    if (path === loneName) model.placed.claimFile(target, undefined);
     if (target !== path) {
       await mkdir(dirname(join(aside, target)), { recursive: true });
-      await refuseExisting(join(aside, target), target);
       await rename(join(aside, path), join(aside, target));
     }
-    if (isWanted(target)) result.push({ path: target, sizeBytes });
-    else await rm(join(aside, target));
-  }
-  // Links come last: no file is ever written through one.
-  for (const { path, target } of links) {
-    await mkdir(dirname(join(aside, path)), { recursive: true });
-    await refuseExisting(join(aside, path), path);
-    await symlink(target, join(aside, path));
-    result.push({ path, sizeBytes: 0 });
+    result.push({ path: target, sizeBytes });
   }
   return result;
-}
-
-async function refuseExisting(path: string, name: string): Promise<void> {
-  if ((await lstat(path).catch(() => undefined)) === undefined) return;
-  throw new AppError("InvalidArtifact", `two layers hold a file ${JSON.stringify(name)}`);
 }
 
 async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
