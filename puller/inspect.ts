@@ -15,11 +15,13 @@ import {
   type ArchitectureFacts,
   type InspectFacts,
   type InspectFailure,
+  type InspectResult,
   type ModelFormat,
   type Packaging,
 } from "./contract.ts";
 import { AppError } from "./oci/errors.ts";
-import { parseReference } from "./oci/reference.ts";
+import { formatReference, parseReference } from "./oci/reference.ts";
+import { defaultRetryPolicy, type RetryPolicy } from "./oci/retry.ts";
 import type { Registry } from "./oci/types.ts";
 
 /** One layer as `inspect` shows it. */
@@ -81,10 +83,11 @@ export async function inspectReference(
   reference: string,
   registry: Registry,
   signal: AbortSignal,
+  retryPolicy: RetryPolicy = defaultRetryPolicy,
 ): Promise<Inspection> {
   const parsed = parseReference(reference);
   const { manifest, artifact } = await fetchArtifact(parsed, registry, signal);
-  const read = await readFileFacts(artifact, { registry, reference: parsed, signal });
+  const read = await readFileFacts(artifact, { registry, reference: parsed, signal, retryPolicy });
   const quantization = artifact.quantization ?? read.quantization;
   const parameters = artifact.parameters ?? read.parameters;
   const architecture = read.facts.architecture ?? artifact.architecture;
@@ -114,12 +117,13 @@ export async function inspectReferences(
   references: readonly string[],
   registry: Registry,
   signal: AbortSignal,
+  retryPolicy: RetryPolicy = defaultRetryPolicy,
 ): Promise<readonly InspectionResult[]> {
   const results = new Map<number, InspectionResult>();
   const queue = references.entries();
   const work = async (): Promise<void> => {
     for (const [position, reference] of queue)
-      results.set(position, await inspectOrFailure(reference, registry, signal));
+      results.set(position, await inspectOrFailure(reference, registry, signal, retryPolicy));
   };
   await Promise.all(Array.from({ length: concurrency }, work));
   return references.flatMap((_, position) => results.get(position) ?? []);
@@ -129,9 +133,10 @@ async function inspectOrFailure(
   reference: string,
   registry: Registry,
   signal: AbortSignal,
+  retryPolicy: RetryPolicy,
 ): Promise<InspectionResult> {
   try {
-    return await inspectReference(reference, registry, signal);
+    return await inspectReference(reference, registry, signal, retryPolicy);
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     return { reference, code: error.code, message: error.message };
@@ -154,6 +159,7 @@ export async function inspectTags(
   glob: string,
   registry: Registry,
   signal: AbortSignal,
+  retryPolicy: RetryPolicy = defaultRetryPolicy,
 ): Promise<TagInspections> {
   const parsed = parseReference(repository);
   const matches = picomatch(glob, { dot: true });
@@ -167,11 +173,22 @@ export async function inspectTags(
     );
   const references = tags
     .slice(0, maxInspectedTags)
-    .map((tag) => `${parsed.registry}/${parsed.repository}:${tag}`);
+    .map((tag) => formatReference({ registry: parsed.registry, repository: parsed.repository, tag }));
   return {
-    results: await inspectReferences(references, registry, signal),
+    results: await inspectReferences(references, registry, signal, retryPolicy),
     leftOut: tags.slice(maxInspectedTags),
   };
+}
+
+/** The result of one reference for the termination message; what no engine could be given a file of is a failure. */
+export function toInspectResult(result: InspectionResult): InspectResult {
+  if (isInspectionFailure(result)) return result;
+  try {
+    return toInspectFacts(result);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    return { reference: result.reference, code: error.code, message: error.message };
+  }
 }
 
 /** The part of an Inspection that goes into the termination message. Throws AppError UnsupportedArtifact where no engine could be given a file. */

@@ -10,13 +10,7 @@ import {
   maxInspectReferences,
   type TerminationMessage,
 } from "./contract.ts";
-import {
-  inspectReferences,
-  inspectTags,
-  isInspectionFailure,
-  toInspectFacts,
-  type InspectionResult,
-} from "./inspect.ts";
+import { inspectReferences, inspectTags, toInspectResult, type InspectionResult } from "./inspect.ts";
 import { inspectTable } from "./inspect-table.ts";
 import { AppError, createRegistry, defaultRetryPolicy, loadCredentials, type Registry } from "./oci/index.ts";
 import { ProgressTracker, reportProgress, serveProgress } from "./pull/progress.ts";
@@ -113,9 +107,10 @@ async function runInspect(line: Command, log: Logger, signal: AbortSignal): Prom
   const registry = await openRegistry(line, log);
   try {
     let results: readonly InspectionResult[];
-    if (glob === undefined) results = await inspectReferences(references, registry, signal);
+    if (glob === undefined)
+      results = await inspectReferences(references, registry, signal, retryPolicy(line));
     else {
-      const found = await inspectTags(references[0] ?? "", glob, registry, signal);
+      const found = await inspectTags(references[0] ?? "", glob, registry, signal, retryPolicy(line));
       if (found.leftOut.length > 0)
         log.warn({ leftOut: found.leftOut }, "more tags match than are inspected");
       results = found.results;
@@ -125,13 +120,11 @@ async function runInspect(line: Command, log: Logger, signal: AbortSignal): Prom
         ? `${JSON.stringify(results, undefined, 2)}\n`
         : inspectTable(results);
     process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
-    const inspected = results
-      .slice(0, maxInspectReferences)
-      .map((result) => (isInspectionFailure(result) ? result : toInspectFacts(result)));
-    const failed = inspected.find(isInspectFailure);
+    const all = results.map(toInspectResult);
+    const failed = all.find(isInspectFailure);
     return {
       message: `${results.length} inspected`,
-      inspected,
+      inspected: all.slice(0, maxInspectReferences),
       ...(failed === undefined ? {} : { failure: new AppError(failed.code, failed.message) }),
     };
   } finally {

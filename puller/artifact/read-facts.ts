@@ -45,7 +45,7 @@ async function readGgufFacts(artifact: ModelArtifact, remote: RemoteLayers): Pro
       : await withArchivedFile(
           remote,
           layer,
-          (path) => baseName(path) === baseName(layer.singleFilePath ?? ""),
+          (path) => path === layer.singleFilePath || path === baseName(layer.singleFilePath ?? ""),
           async (file) => await readGgufHeader(file.readRange, file.sizeBytes),
         );
   if (header === undefined)

@@ -1,9 +1,8 @@
 // Reads the front of one file of an artifact where it lies in the registry: by ranges in a raw layer, by streaming the
 // front of an archive. What it gives is not verified: a digest covers a whole layer, which only a pull reads.
 
-import { setTimeout as wait } from "node:timers/promises";
-
 import { AppError } from "../oci/errors.ts";
+import { withRetries, type RetryPolicy } from "../oci/retry.ts";
 import type { Descriptor, Reference, Registry } from "../oci/types.ts";
 import type { ReadRange } from "./file-window.ts";
 import { tarEntries } from "./tar.ts";
@@ -14,10 +13,9 @@ export type RemoteLayers = {
   readonly registry: Registry;
   readonly reference: Reference;
   readonly signal: AbortSignal;
+  /** For every range and archive: the registry retries only what it reads as a whole. */
+  readonly retryPolicy: RetryPolicy;
 };
-
-/** Attempts per range, with waits of half a second doubling in between. */
-const attempts = 4;
 
 /** How much of an archive is searched for a file, bytes as they are on the wire. */
 export const maxArchiveSearchBytes = 64 * 1024 * 1024;
@@ -36,27 +34,19 @@ export function rangesOfLayer(remote: RemoteLayers, descriptor: Descriptor): Rea
   return async (offset, lengthBytes) => {
     const endExclusive = Math.min(offset + lengthBytes, descriptor.sizeBytes);
     if (endExclusive <= offset) return new Uint8Array();
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const bytes = await readOnce(offset, endExclusive);
-        if (bytes.byteLength === endExclusive - offset) return bytes;
-        throw new AppError(
-          "TransferStalled",
-          `registry sent ${bytes.byteLength} of ${endExclusive - offset} bytes`,
-        );
-      } catch (error) {
-        if (!(error instanceof AppError) || error.retry === "never" || attempt === attempts) throw error;
-        const backoffMs = 500 * 2 ** (attempt - 1) * (0.5 + Math.random() / 2);
-        await wait(
-          typeof error.retry === "object" ? Math.min(error.retry.afterMs, 30_000) : backoffMs,
-          undefined,
-          {
-            signal: remote.signal,
-          },
-        );
-      }
-    }
+    return await retrying(remote, async () => {
+      const bytes = await readOnce(offset, endExclusive);
+      if (bytes.byteLength === endExclusive - offset) return bytes;
+      throw new AppError(
+        "TransferStalled",
+        `${remote.reference.registry} sent ${bytes.byteLength} of ${endExclusive - offset} bytes of ${descriptor.digest}`,
+      );
+    });
   };
+}
+
+async function retrying<Result>(remote: RemoteLayers, work: () => Promise<Result>): Promise<Result> {
+  return await withRetries(work, { policy: remote.retryPolicy, signal: remote.signal });
 }
 
 async function takeRange(
@@ -95,30 +85,32 @@ export async function withArchivedFile<Result>(
   matches: (path: SafePath) => boolean,
   use: (file: ArchivedFile) => Promise<Result>,
 ): Promise<Result | undefined> {
-  if (layer.encoding === "raw") throw new TypeError("raw layers hold no other file");
-  const endExclusive = Math.min(layer.descriptor.sizeBytes, maxArchiveSearchBytes);
-  const stream = await remote.registry.open(
-    remote.reference,
-    layer.descriptor,
-    endExclusive === layer.descriptor.sizeBytes ? { offset: 0 } : { offset: 0, endExclusive },
-    remote.signal,
-  );
-  const isCut = endExclusive < layer.descriptor.sizeBytes;
-  let found: SafePath | undefined;
+  return await retrying(remote, async () => await searchArchive(remote, layer, matches, use));
+}
+
+async function searchArchive<Result>(
+  remote: RemoteLayers,
+  { descriptor, encoding }: ArtifactLayer,
+  matches: (path: SafePath) => boolean,
+  use: (file: ArchivedFile) => Promise<Result>,
+): Promise<Result | undefined> {
+  if (encoding === "raw") throw new TypeError("raw layers hold no other file");
+  if (descriptor.sizeBytes === 0) return undefined;
+  const endExclusive = Math.min(descriptor.sizeBytes, maxArchiveSearchBytes);
+  const range = { offset: 0, endExclusive };
+  const stream = await remote.registry.open(remote.reference, descriptor, range, remote.signal);
+  let isFound = false;
   try {
-    for await (const entry of tarEntries(front(stream.body, endExclusive), layer.encoding)) {
+    for await (const entry of tarEntries(front(stream.body, endExclusive), encoding)) {
       if (entry.type !== "file" || !matches(entry.path)) continue;
-      found = entry.path;
-      return await use({
-        path: entry.path,
-        sizeBytes: entry.sizeBytes,
-        readRange: forwardRanges(entry.content),
-      });
+      isFound = true;
+      const { path, sizeBytes, content } = entry;
+      return await use({ path, sizeBytes, readRange: forwardRanges(content) });
     }
   } catch (error) {
     // The cut itself looks like a broken archive; everything before it was looked at.
-    if (!isCut || found !== undefined || !(error instanceof AppError) || error.code !== "InvalidArtifact")
-      throw error;
+    const isCut = endExclusive < descriptor.sizeBytes;
+    if (isFound || !isCut || !(error instanceof AppError) || error.code !== "InvalidArtifact") throw error;
   }
   return undefined;
 }

@@ -53,6 +53,12 @@ export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: 
       for (const archive of plan.archives) {
         files.push(...(await extract(layout, archive, aside, { placed, links }, plan.isWanted, signal)));
       }
+      if (plan.entry !== undefined && !files.some(({ path }) => path === plan.entry)) {
+        throw new AppError(
+          "InvalidArtifact",
+          `the archives of the artifact do not hold its entry file ${JSON.stringify(plan.entry)}; package it with one file per layer`,
+        );
+      }
       // Links come after the files of all layers: none is ever written through a link, whoever brought it.
       for (const { path, target } of links) {
         await mkdir(dirname(join(aside, path)), { recursive: true });

@@ -228,6 +228,20 @@ describeUnless(registryUnavailable(), "archives pulled from a real registry", ()
       'two files of unknown or different content are to be placed at "deep/m.gguf"; the artifact must be packaged again',
     ],
     [
+      "an archive that does not hold the file it is named after",
+      [
+        layer(
+          `${pack}weight.v1.tar`,
+          archive([
+            ["m.gguf", "weights"],
+            ["x", "x"],
+          ]),
+          "deep/m.gguf",
+        ),
+      ],
+      'the archives of the artifact do not hold its entry file "deep/m.gguf"; package it with one file per layer',
+    ],
+    [
       "an archive that leaves",
       [
         layer(`${pack}weight.v1.raw`, "weights", "m.gguf"),
