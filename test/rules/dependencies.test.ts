@@ -18,7 +18,6 @@ const budgets = {
   puller: {
     picomatch: "globs as users know them",
     pino: "structured logs with redaction",
-    "tar-stream": "tar headers with PAX and GNU extensions",
     undici: "HTTP with connection pools, TLS settings and exact cancellation",
     zod: "one schema library at all edges",
   },
