@@ -1,10 +1,11 @@
 // The Deployment of a Model: the puller as init container, the runtime beside the model it fetched. Pure.
 
-import { modelDirectoryName } from "../../puller/contract.ts";
-import { progressPort } from "../../puller/contract.ts";
-import type { JsonObject, Model, RuntimeSpec } from "../api/model.ts";
+import { modelDirectoryName, progressPort } from "../../puller/contract.ts";
+import { resolveRelativeReference } from "../../puller/oci/reference.ts";
+import type { Json, JsonObject, RuntimeSpec } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
+import { bytesQuantity } from "./bytes-quantity.ts";
 import {
   defaultModelMountPath,
   digestAnnotation,
@@ -31,30 +32,40 @@ import {
 } from "./puller-container.ts";
 import type { WorkloadInput } from "./types.ts";
 
-/** Room on the volume beyond the model itself: directories, records of the store, a tar unpacked beside its blob. */
+/** Room on the volume beyond the model itself: directories, records of the store. */
 const volumeHeadroomBytes = 64 * 2 ** 20;
 /** Loading a large model from a slow disk takes long; until then the kubelet must not restart the runtime. */
 const startupSeconds = { period: 2, failures: 1800 };
 
-/** `registry/repository@digest`: what was chosen is what is pulled, whatever the tag says by then. */
-export function pinnedReference(reference: string, digest: string): string {
-  const withoutDigest = reference.split("@")[0] ?? reference;
-  const slash = withoutDigest.lastIndexOf("/");
-  const colon = withoutDigest.indexOf(":", slash + 1);
-  return `${colon === -1 ? withoutDigest : withoutDigest.slice(0, colon)}@${digest}`;
+/**
+ * The runtime's settings: the Model's, the variant's over them. A variant that names another runtime does not
+ * inherit what was written for the first one.
+ */
+function runtimeSettings({ model, variantName }: WorkloadInput): RuntimeSpec {
+  const ofModel = model.spec.runtime ?? {};
+  const ofVariant = model.spec.variants?.find(({ name }) => name === variantName)?.runtime ?? {};
+  const { image: _image, args: _args, port: _port, env: _env, ...anyRuntime } = ofModel;
+  const isOther = ofVariant.name !== undefined && ofVariant.name !== ofModel.name;
+  const env = [...(isOther ? [] : (ofModel.env ?? [])), ...(ofVariant.env ?? [])];
+  return { ...(isOther ? anyRuntime : ofModel), ...ofVariant, ...(env.length === 0 ? {} : { env }) };
 }
 
-/** The runtime's settings, the Model's over the named runtime's, the variant's over the Model's. */
-function runtimeSettings(model: Model, input: WorkloadInput): RuntimeSpec {
-  const variant = model.spec.variants?.find(({ name }) => name === input.variantName)?.runtime ?? {};
-  return { ...model.spec.runtime, ...variant };
+/** Variables by name: a later one replaces an earlier one in its place, since the API server refuses a name twice. */
+function mergeEnvironment(variables: readonly JsonObject[]): readonly JsonObject[] {
+  const byName = new Map<Json | undefined, JsonObject>();
+  for (const variable of variables) byName.set(variable["name"], variable);
+  return [...byName.values()];
 }
 
-/** Bytes the volume needs: archives are there twice, as blob and unpacked. */
-function volumeBytes(input: WorkloadInput): number {
-  const needed = input.artifact.sizeBytes * 2 + volumeHeadroomBytes;
-  // Whole mebibytes, as the API server would write them.
-  return Math.ceil(needed / 2 ** 20);
+/**
+ * What the volume needs, bytes. An archive is there twice, as blob and unpacked; Docker's weights are never in one. The
+ * request is what the puller checks for; the limit leaves room for archives that are compressed.
+ */
+function volumeBytes({ artifact }: WorkloadInput): { readonly request: number; readonly limit: number } {
+  const { packaging, sizeBytes, weightBytes } = artifact;
+  const archived = packaging === "docker" ? Math.max(0, sizeBytes - weightBytes) : sizeBytes;
+  const request = sizeBytes + archived + volumeHeadroomBytes;
+  return { request, limit: request + archived };
 }
 
 function pullContainer(input: WorkloadInput): JsonObject {
@@ -68,7 +79,8 @@ function pullContainer(input: WorkloadInput): JsonObject {
     imagePullPolicy: configuration.pullerImagePullPolicy,
     args: [
       "pull",
-      `--reference=${pinnedReference(artifact.reference, artifact.digest)}`,
+      // What was chosen is what is pulled, whatever the tag says by then.
+      `--reference=${resolveRelativeReference(artifact.reference, `@${artifact.digest}`)}`,
       `--store=${storeMountPath}`,
       `--progress-address=0.0.0.0:${progressPort}`,
       "--termination-log=/dev/termination-log",
@@ -79,7 +91,10 @@ function pullContainer(input: WorkloadInput): JsonObject {
     ],
     ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],
     // The scheduler must not choose a node whose disk cannot take the model.
-    resources: { ...resources, requests: { ...requests, "ephemeral-storage": `${volumeBytes(input)}Mi` } },
+    resources: {
+      ...resources,
+      requests: { "ephemeral-storage": bytesQuantity(volumeBytes(input).request), ...requests },
+    },
     securityContext: containerSecurityContext,
     terminationMessagePolicy: "File",
     volumeMounts: [{ mountPath: storeMountPath, name: modelVolumeName }, ...registryVolumeMounts(model)],
@@ -96,6 +111,8 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
     settings.image ?? (usesDevice ? (definition.acceleratorImage ?? definition.image) : definition.image);
   const args = settings.args ?? [...definition.args, ...(usesDevice ? definition.acceleratorArgs : [])];
   const { include, exclude } = model.spec.puller ?? {};
+  const { contextLength } = placement.footprint;
+  const parallel = model.spec.selection?.parallel ?? 1;
   const probe =
     definition.healthPath === undefined
       ? { tcpSocket: { port: portName } }
@@ -104,24 +121,26 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
     name: runtimeContainerName,
     image,
     imagePullPolicy: "IfNotPresent",
-    ...(definition.command === undefined || settings.image !== undefined
-      ? {}
-      : { command: definition.command }),
+    ...(definition.command === undefined ? {} : { command: definition.command }),
     args,
-    env: [
+    env: mergeEnvironment([
       { name: "MODEL_DIR", value: mountPath },
       {
         name: "MODEL_PATH",
         value: artifact.entry === undefined ? mountPath : `${mountPath}/${artifact.entry}`,
       },
       { name: "MODEL_NAME", value: model.metadata.name },
-      { name: "MODEL_CONTEXT_LENGTH", value: String(placement.footprint.contextLength) },
+      { name: "MODEL_CONTEXT_LENGTH", value: String(contextLength) },
+      { name: "MODEL_PARALLEL", value: String(parallel) },
+      // Engines that divide one cache among their sequences are given the whole.
+      { name: "MODEL_CACHE_TOKENS", value: String(contextLength * parallel) },
       { name: "MODEL_GPU_COUNT", value: String(placement.deviceResource?.count ?? 0) },
+      { name: "MODEL_PORT", value: String(port) },
       // Images of inference servers write caches to their home; the root file system is read-only.
       { name: "HOME", value: "/tmp" },
       ...(definition.env as JsonObject[]),
       ...(settings.env ?? []),
-    ],
+    ]),
     ports: [{ containerPort: port, name: portName, protocol: "TCP" }],
     resources: runtimeResources(input, settings),
     securityContext: containerSecurityContext,
@@ -151,16 +170,21 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
 function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObject {
   const { placement, runtime } = input;
   const stated = settings.resources ?? (runtime.definition.resources as JsonObject);
+  const statedLimits = (stated["limits"] ?? {}) as JsonObject;
   const devices: JsonObject =
     placement.deviceResource === undefined
       ? {}
       : { [placement.deviceResource.name]: String(placement.deviceResource.count) };
+  // A stated limit without a request is the request too: an estimate above it would be refused by the API server.
   const memory: JsonObject =
-    placement.memoryBytes > 0 ? { memory: `${Math.ceil(placement.memoryBytes / 2 ** 20)}Mi` } : {};
-  const limits = { ...(stated["limits"] as JsonObject | undefined), ...devices };
+    placement.memoryBytes > 0 && statedLimits["memory"] === undefined
+      ? { memory: bytesQuantity(placement.memoryBytes) }
+      : {};
+  const limits = { ...statedLimits, ...devices };
+  const requests = { ...memory, ...(stated["requests"] as JsonObject | undefined), ...devices };
   return {
     ...stated,
-    requests: { ...memory, ...(stated["requests"] as JsonObject | undefined), ...devices },
+    ...(Object.keys(requests).length === 0 ? {} : { requests }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
   };
 }
@@ -168,7 +192,7 @@ function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObje
 /** The complete Deployment. */
 export function workloadDeployment(input: WorkloadInput): KubeObject {
   const { model, artifact, placement, variantName, runtime } = input;
-  const settings = runtimeSettings(model, input);
+  const settings = runtimeSettings(input);
   const usesDevice = placement.deviceResource !== undefined;
   const tolerations: readonly JsonObject[] = [
     ...(usesDevice ? [{ effect: "NoSchedule", key: "nvidia.com/gpu", operator: "Exists" }] : []),
@@ -199,7 +223,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
       terminationGracePeriodSeconds: 30,
       ...(tolerations.length === 0 ? {} : { tolerations }),
       volumes: [
-        { name: modelVolumeName, emptyDir: { sizeLimit: `${volumeBytes(input)}Mi` } },
+        { name: modelVolumeName, emptyDir: { sizeLimit: bytesQuantity(volumeBytes(input).limit) } },
         { name: temporaryVolumeName, emptyDir: {} },
         ...(runtime.definition.sharedMemory
           ? [{ name: "shared-memory", emptyDir: { medium: "Memory" } }]

@@ -35,7 +35,7 @@ export function serviceName(model: Model): string {
   return model.metadata.name;
 }
 
-/** A retry of the same question is another pod: what differs is at the end. */
+/** A retry of the same question is another pod: what differs is at the end. The Model's name is whole, or two Models could meet. */
 export function inspectPodName(
   model: Model,
   references: readonly string[],
@@ -46,7 +46,7 @@ export function inspectPodName(
     .update(JSON.stringify([references, round]))
     .digest("hex")
     .slice(0, 8);
-  return `${model.metadata.name.slice(0, 44)}-inspect-${hash}-${attempt}`;
+  return `${model.metadata.name}-inspect-${hash}-${attempt}`;
 }
 
 export type Component = "server" | "inspect";

@@ -15,8 +15,11 @@ const mergeKeys: Readonly<Record<string, string>> = {
   hostAliases: "ip",
 };
 
-/** Fields of the puller's container that a patch may not touch: they decide what the runtime sees. */
-const fixedPullFields = ["image", "command", "args", "volumeMounts", "securityContext"] as const;
+/**
+ * The only fields of the puller's container that a patch may set. All others decide what it runs, what it trusts and
+ * what the runtime sees; its flags have environment variables too. The schema of the Model refuses what is common.
+ */
+const allowedPullFields: ReadonlySet<string> = new Set(["name", "resources", "imagePullPolicy"]);
 
 function isObject(value: Json | undefined): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -25,7 +28,11 @@ function isObject(value: Json | undefined): value is JsonObject {
 function mergeLists(base: readonly Json[], patch: readonly Json[], key: string): readonly Json[] {
   const result = [...base];
   for (const item of patch) {
-    if (!isObject(item)) continue;
+    // Not of the shape that it should have: the API server says so better.
+    if (!isObject(item)) {
+      result.push(item);
+      continue;
+    }
     const index = result.findIndex((each) => isObject(each) && each[key] === item[key]);
     const found = result[index];
     if (item["$patch"] === "delete") {
@@ -33,7 +40,7 @@ function mergeLists(base: readonly Json[], patch: readonly Json[], key: string):
     } else if (isObject(found)) {
       result[index] = mergeObjects(found, item);
     } else {
-      result.push(item);
+      result.push(mergeObjects({}, item));
     }
   }
   return result;
@@ -61,22 +68,23 @@ function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
 /** A patch without what it may not change: the puller's container, and containers it would add in its name. */
 function allowed(patch: JsonObject): JsonObject {
   const spec = patch["spec"];
-  if (!isObject(spec) || !Array.isArray(spec["initContainers"])) return patch;
+  if (!isObject(spec) || spec["initContainers"] === undefined) return patch;
+  if (!Array.isArray(spec["initContainers"])) {
+    // null would take the puller away, and the runtime would see an empty directory.
+    const { initContainers: _removed, ...others } = spec;
+    return { ...patch, spec: others };
+  }
   const initContainers = (spec["initContainers"] as readonly Json[]).map((container) => {
     if (!isObject(container) || container["name"] !== pullContainerName) return container;
-    return Object.fromEntries(
-      Object.entries(container).filter(
-        ([key]) => key !== "$patch" && !fixedPullFields.some((each) => each === key),
-      ),
-    );
+    return Object.fromEntries(Object.entries(container).filter(([key]) => allowedPullFields.has(key)));
   });
   return { ...patch, spec: { ...spec, initContainers } };
 }
 
 /**
  * Lays `patch` (metadata and spec) over a pod template. Maps are merged, `null` deletes, named lists are merged by name
- * (`$patch: delete` removes an item), tolerations are added, other lists are replaced. The puller's image, arguments,
- * mounts and security context stay as they are.
+ * (`$patch: delete` removes an item), tolerations are added, other lists are replaced. Of the puller's container only
+ * resources and image pull policy can be changed.
  */
 export function patchTemplate(template: JsonObject, patch: JsonObject | undefined): JsonObject {
   return patch === undefined ? template : mergeObjects(template, allowed(patch));

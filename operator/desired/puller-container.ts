@@ -1,8 +1,9 @@
 // What every puller container has in common: command line, credentials, limits. Pure.
 
+import { parseReference } from "../../puller/oci/reference.ts";
 import type { JsonObject, Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import { caDirectory, dockerConfigDirectory } from "./names.ts";
+import { caDirectory, dockerConfigDirectory, userId } from "./names.ts";
 
 /** What Pod Security "restricted" asks of a container, and a read-only root file system. */
 export const containerSecurityContext: JsonObject = {
@@ -26,17 +27,19 @@ export function pullerResources(model: Model, configuration: OperatorConfigurati
   return Object.keys(configured).length > 0 ? configured : defaultPullerResources;
 }
 
-/** Host part of a reference, with its port; docker.io where there is none. */
-function registryHost(reference: string): string {
-  const first = reference.split("/")[0] ?? "";
-  const isHost = reference.includes("/") && (/[.:]/.test(first) || first === "localhost");
-  return isHost ? first : "docker.io";
+/** The registry that a reference names, docker.io where it names none; of a malformed one the puller tells. */
+function registriesOf(reference: string): readonly string[] {
+  try {
+    return [parseReference(reference).registry];
+  } catch {
+    return [];
+  }
 }
 
 /** Flags for reaching the registries of these references. */
 export function registryArguments(model: Model, references: readonly string[]): readonly string[] {
   const { pullSecrets = [], tls, mirrors = [] } = model.spec.source;
-  const hosts = [...new Set(references.map(registryHost))];
+  const hosts = [...new Set(references.flatMap(registriesOf))];
   return [
     ...pullSecrets.map((_secret, index) => `--docker-config=${dockerConfigDirectory}/${index}/config.json`),
     ...(tls?.caBundle === undefined ? [] : [`--ca-file=${caDirectory}/ca.crt`]),
@@ -91,12 +94,12 @@ export function registryVolumeMounts(model: Model): readonly JsonObject[] {
 
 /** Pod fields that both kinds of pods share. */
 export const podSecurityContext: JsonObject = {
-  fsGroup: 65532,
+  fsGroup: userId,
   // A recursive change of ownership over a large volume takes minutes.
   fsGroupChangePolicy: "OnRootMismatch",
-  runAsGroup: 65532,
+  runAsGroup: userId,
   runAsNonRoot: true,
-  runAsUser: 65532,
+  runAsUser: userId,
   seccompProfile: { type: "RuntimeDefault" },
 };
 

@@ -1,0 +1,188 @@
+import { describe, expect, test } from "vitest";
+import type { JsonObject } from "../../../operator/api/model.ts";
+import { patchTemplate } from "../../../operator/desired/patch-template.ts";
+
+const template: JsonObject = {
+  metadata: { labels: { a: "1", b: "2" } },
+  spec: {
+    tolerations: [{ key: "a" }],
+    containers: [
+      {
+        name: "runtime",
+        args: ["--one", "--two"],
+        env: [
+          { name: "A", value: "1" },
+          { name: "B", value: "2" },
+        ],
+        ports: [{ containerPort: 8080, name: "http" }],
+        volumeMounts: [{ mountPath: "/models", name: "model", readOnly: true }],
+      },
+    ],
+    initContainers: [
+      {
+        name: "pull",
+        image: "puller",
+        args: ["pull"],
+        securityContext: { privileged: false },
+        volumeMounts: [],
+      },
+    ],
+    volumes: [{ name: "model", emptyDir: { sizeLimit: "1Gi" } }],
+  },
+};
+
+/** What the patch of the runtime's container leads to. */
+const container = (patch: JsonObject): unknown =>
+  (
+    patchTemplate(template, { spec: { containers: [{ name: "runtime", ...patch }] } })["spec"] as {
+      containers: unknown[];
+    }
+  ).containers[0];
+const spec = (patch: JsonObject): Record<string, unknown> =>
+  patchTemplate(template, { spec: patch })["spec"] as Record<string, unknown>;
+
+describe("patch of the pod template", () => {
+  test("no patch, and an empty one, change nothing", () => {
+    expect(patchTemplate(template, undefined)).toEqual(template);
+    expect(patchTemplate(template, {})).toEqual(template);
+  });
+
+  test("maps are merged, null deletes", () => {
+    expect(patchTemplate(template, { metadata: { labels: { b: null, c: "3" } } })["metadata"]).toEqual({
+      labels: { a: "1", c: "3" },
+    });
+  });
+
+  test.each<[string, JsonObject, object]>([
+    [
+      "env by name",
+      { env: [{ name: "B", value: "x" }] },
+      {
+        env: [
+          { name: "A", value: "1" },
+          { name: "B", value: "x" },
+        ],
+      },
+    ],
+    [
+      "env is added at the end",
+      { env: [{ name: "C", value: "3" }] },
+      {
+        env: [
+          { name: "A", value: "1" },
+          { name: "B", value: "2" },
+          { name: "C", value: "3" },
+        ],
+      },
+    ],
+    ["an item is deleted", { env: [{ name: "A", $patch: "delete" }] }, { env: [{ name: "B", value: "2" }] }],
+    [
+      "deleting what is not there",
+      { env: [{ name: "Z", $patch: "delete" }] },
+      {
+        env: [
+          { name: "A", value: "1" },
+          { name: "B", value: "2" },
+        ],
+      },
+    ],
+    [
+      "a value becomes a reference",
+      { env: [{ name: "A", value: null, valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }] },
+      {
+        env: [
+          { name: "A", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+          { name: "B", value: "2" },
+        ],
+      },
+    ],
+    [
+      "ports by number",
+      { ports: [{ containerPort: 9090, name: "metrics" }] },
+      {
+        ports: [
+          { containerPort: 8080, name: "http" },
+          { containerPort: 9090, name: "metrics" },
+        ],
+      },
+    ],
+    [
+      "mounts by path",
+      { volumeMounts: [{ mountPath: "/models", name: "model", subPath: "x" }] },
+      { volumeMounts: [{ mountPath: "/models", name: "model", readOnly: true, subPath: "x" }] },
+    ],
+    ["other lists are replaced", { args: ["--three"] }, { args: ["--three"] }],
+    ["a list that was not there", { command: ["serve"] }, { command: ["serve"] }],
+    [
+      "an item that is no object reaches the API server, which refuses it",
+      { env: ["A=1"] },
+      { env: [{ name: "A", value: "1" }, { name: "B", value: "2" }, "A=1"] },
+    ],
+  ])("%s", (_name, patch, expected) => {
+    expect(container(patch)).toMatchObject(expected);
+  });
+
+  test("tolerations are added", () => {
+    expect(spec({ tolerations: [{ key: "b" }] })["tolerations"]).toEqual([{ key: "a" }, { key: "b" }]);
+  });
+
+  test("a new container loses its nulls", () => {
+    expect(spec({ containers: [{ name: "proxy", image: "p", args: null }] })["containers"]).toMatchObject([
+      { name: "runtime" },
+      { name: "proxy", image: "p" },
+    ]);
+  });
+
+  test("the volume may be another one", () => {
+    const ephemeral = { volumeClaimTemplate: { spec: { accessModes: ["ReadWriteOnce"] } } };
+    expect(spec({ volumes: [{ name: "model", emptyDir: null, ephemeral }] })["volumes"]).toEqual([
+      { name: "model", ephemeral },
+    ]);
+  });
+
+  test.each<[string, JsonObject]>([
+    ["image", { image: "evil" }],
+    ["command", { command: ["sh"] }],
+    ["args", { args: ["-c", "id"] }],
+    ["mounts", { volumeMounts: [{ mountPath: "/host", name: "host" }] }],
+    ["security context", { securityContext: { privileged: true } }],
+    ["environment, which has flags of its own", { env: [{ name: "OCIMODEL_TRUSTED_HOST", value: "evil" }] }],
+    ["environment by reference", { envFrom: [{ configMapRef: { name: "x" } }] }],
+    ["its end", { lifecycle: { preStop: { exec: { command: ["x"] } } }, restartPolicy: "Always" }],
+    ["its presence", { $patch: "delete" }],
+  ])("the puller keeps its %s", (_name, patch) => {
+    expect(spec({ initContainers: [{ name: "pull", ...patch }] })["initContainers"]).toEqual(
+      (template["spec"] as Record<string, unknown>)["initContainers"],
+    );
+  });
+
+  test.each([null, {}, "x"])("the list of init containers cannot be replaced by %j", (initContainers) => {
+    expect(spec({ initContainers, hostname: "h" })).toMatchObject({
+      initContainers: [{ name: "pull", image: "puller" }],
+      hostname: "h",
+    });
+  });
+
+  test("the puller's resources may be set, and other init containers added", () => {
+    expect(
+      spec({
+        initContainers: [
+          { name: "pull", resources: { limits: { memory: "1Gi" } } },
+          { name: "warm", image: "w" },
+        ],
+      })["initContainers"],
+    ).toMatchObject([
+      { name: "pull", image: "puller", resources: { limits: { memory: "1Gi" } } },
+      { name: "warm" },
+    ]);
+  });
+
+  test("neither input is changed", () => {
+    const before = structuredClone(template);
+    const patch = { metadata: { labels: { x: "y" } }, spec: { containers: [{ name: "runtime", env: [] }] } };
+    const patchBefore = structuredClone(patch);
+    patchTemplate(template, patch);
+    expect(template).toEqual(before);
+    expect(patch).toEqual(patchBefore);
+  });
+});
