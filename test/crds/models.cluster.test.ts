@@ -1,0 +1,596 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startControlPlane, type ControlPlane } from "../cluster/control-plane.ts";
+import { describeCluster } from "../cluster/suites.ts";
+import { apiRequests, type ApiAnswer } from "./api-request.ts";
+import { crdFile } from "./schema.ts";
+
+type Fields = { readonly [key: string]: unknown };
+
+const source = { reference: "registry.example.com/ai/qwen" };
+const digest = `sha256:${"a".repeat(64)}`;
+
+/** A spec with one variant whose requirements, accelerator or runtime are the given ones. */
+const requiring = (requirements: Fields): Fields => ({ source, variants: [{ name: "q4", requirements }] });
+const accelerated = (accelerator: Fields): Fields => requiring({ accelerator });
+const patched = (spec: Fields): Fields => ({ source, template: { spec } });
+const variants = (...list: readonly Fields[]): Fields => ({ source, variants: list });
+
+const good: readonly (readonly [string, Fields])[] = [
+  ["a reference alone", { source }],
+  ["a digest", { source: { reference: `registry.example.com:5000/ai/qwen:q4@${digest}` } }],
+  ["a short reference", { source: { reference: "ai/qwen" } }],
+  [
+    "secrets and an authority",
+    {
+      source: {
+        ...source,
+        pullSecrets: [{ name: "a" }, { name: "b" }],
+        tls: { caBundle: { configMap: { name: "ca", key: "ca.crt" } } },
+      },
+    },
+  ],
+  ["plain http", { source: { ...source, tls: { plainHTTP: true } } }],
+  [
+    "mirrors",
+    {
+      source: {
+        ...source,
+        mirrors: [
+          { host: "docker.io", url: "https://mirror.example.com/hub" },
+          { host: "docker.io", url: "http://10.0.0.1:5000" },
+        ],
+      },
+    },
+  ],
+  ["refresh with an interval", { source: { ...source, refresh: { policy: "OnChange", interval: "1h30m" } } }],
+  ["the shortest interval", { source: { ...source, refresh: { policy: "OnChange", interval: "10s" } } }],
+  [
+    "relative variants",
+    variants({ name: "f16", reference: ":f16" }, { name: "q4", reference: `@${digest}` }),
+  ],
+  ["variants elsewhere", variants({ name: "q4", reference: "other.example.com/x:q4" })],
+  [
+    "digests of a pinned source",
+    {
+      source: { reference: `r.example.com/x@${digest}` },
+      variants: [{ name: "a", reference: `@${digest}` }],
+    },
+  ],
+  ["16 variants", variants(...Array.from({ length: 16 }, (_, index) => ({ name: `v${index}` })))],
+  [
+    "an accelerator",
+    accelerated({
+      vendor: "nvidia",
+      count: 8,
+      memoryPerDevice: "20.5Gi",
+      products: ["*L4*"],
+      minComputeCapability: "8.9",
+    }),
+  ],
+  ["memory is not compared", accelerated({ vendor: "nvidia", memoryPerDevice: "0" })],
+  ["vendor none", accelerated({ vendor: "none" })],
+  [
+    "CPU features and architectures",
+    requiring({ architectures: ["arm64"], cpuFeatures: ["AVX512F"], memory: "8Gi" }),
+  ],
+  [
+    "node selector terms",
+    requiring({
+      nodeSelectorTerms: [
+        {
+          matchExpressions: [
+            { key: "a", operator: "In", values: ["b"] },
+            { key: "c", operator: "Exists" },
+          ],
+          matchFields: [{ key: "metadata.name", operator: "In", values: ["n"] }],
+        },
+      ],
+    }),
+  ],
+  [
+    "selection",
+    {
+      source,
+      selection: {
+        policy: "FirstFit",
+        contextLength: 32768,
+        parallel: 4,
+        cpuFallback: false,
+        placement: "Uniform",
+        emptyCluster: "Wait",
+        reselect: "Never",
+      },
+    },
+  ],
+  ["ephemeral storage", { source, storage: { type: "Ephemeral", size: "auto" } }],
+  [
+    "a puller",
+    {
+      source,
+      puller: {
+        resources: { limits: { memory: "1Gi" } },
+        concurrency: 64,
+        include: ["*.gguf"],
+        exclude: ["*.md"],
+      },
+    },
+  ],
+  [
+    "a named runtime",
+    {
+      source,
+      runtime: {
+        name: "llama.cpp",
+        env: [{ name: "A", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }],
+        resources: { limits: { "nvidia.com/gpu": 1 } },
+      },
+    },
+  ],
+  [
+    "a server of one's own",
+    {
+      source,
+      runtime: {
+        image: "x:1",
+        args: ["$(MODEL_PATH)"],
+        port: 9000,
+        mountPath: "/data/model",
+        tolerations: [{ operator: "Exists" }],
+      },
+    },
+  ],
+  ["no replica, suspended", { source, replicas: 0, suspend: true }],
+  [
+    "a template patch",
+    {
+      source,
+      template: {
+        metadata: { labels: { team: "x" } },
+        spec: { containers: [{ name: "runtime", livenessProbe: null }], priorityClassName: "high" },
+      },
+    },
+  ],
+  [
+    "the puller's resources in a patch",
+    patched({ initContainers: [{ name: "pull", resources: { limits: { memory: "2Gi" } } }] }),
+  ],
+  [
+    "an init container of one's own",
+    patched({
+      initContainers: [{ name: "warm", image: "x", command: ["x"], env: [{ name: "A", value: "b" }] }],
+    }),
+  ],
+];
+
+const bad: readonly (readonly [string, Fields, string])[] = [
+  ["no source", {}, "spec.source: Required value"],
+  ["no reference", { source: {} }, "spec.source.reference: Required value"],
+  ["an empty reference", { source: { reference: "" } }, "at least 1 chars long"],
+  [
+    "a URL",
+    { source: { reference: "https://registry.example.com/x" } },
+    "reference has a URL scheme; leave it out: registry/repository:tag",
+  ],
+  ["a reference of two lines", { source: { reference: "a/b\nc" } }, "reference has white space in it"],
+  ["a variant's URL", variants({ name: "a", reference: "oci://x/y" }), "reference has a URL scheme"],
+  ["a variant with a space", variants({ name: "a", reference: ":a b" }), "reference has white space in it"],
+  [
+    "a tag relative to a digest",
+    { source: { reference: `x/y@${digest}` }, variants: [{ name: "a", reference: ":q4" }] },
+    "a variant's reference relative to a source pinned by digest must itself be a digest (@sha256:...)",
+  ],
+  [
+    "a secret without a name",
+    { source: { ...source, pullSecrets: [{}] } },
+    "spec.source.pullSecrets[0].name: Required value",
+  ],
+  [
+    "nine secrets",
+    { source: { ...source, pullSecrets: Array.from({ length: 9 }, (_, index) => ({ name: `s${index}` })) } },
+    "must have at most 8 items",
+  ],
+  [
+    "plain http with an authority",
+    { source: { ...source, tls: { plainHTTP: true, caBundle: { configMap: { name: "a", key: "b" } } } } },
+    "plainHTTP and caBundle exclude each other",
+  ],
+  [
+    "an authority without a key",
+    { source: { ...source, tls: { caBundle: { configMap: { name: "a" } } } } },
+    "configMap.key: Required value",
+  ],
+  [
+    "a mirror that is no URL",
+    { source: { ...source, mirrors: [{ host: "docker.io", url: "mirror.example.com" }] } },
+    "mirrors[0].url: Invalid value",
+  ],
+  [
+    "a mirror with a password",
+    {
+      source: { ...source, mirrors: [{ host: "docker.io", url: "https://user:secret@mirror.example.com" }] },
+    },
+    "mirrors[0].url: Invalid value",
+  ],
+  [
+    "an unknown refresh policy",
+    { source: { ...source, refresh: { policy: "Always" } } },
+    'supported values: "IfNotPresent", "OnChange"',
+  ],
+  [
+    "an interval too short",
+    { source: { ...source, refresh: { interval: "9s" } } },
+    "interval is shorter than 10s",
+  ],
+  ["an empty interval", { source: { ...source, refresh: { interval: "" } } }, "interval is shorter than 10s"],
+  ["an interval in days", { source: { ...source, refresh: { interval: "1d" } } }, "interval: Invalid value"],
+  [
+    "17 variants",
+    variants(...Array.from({ length: 17 }, (_, index) => ({ name: `v${index}` }))),
+    "must have at most 16 items",
+  ],
+  ["a name twice", variants({ name: "a" }, { name: "a" }), "Duplicate value"],
+  ["a variant without a name", variants({ reference: ":a" }), "variants[0].name: Required value"],
+  ["a variant's name with capitals", variants({ name: "Q4_K_M" }), "variants[0].name: Invalid value"],
+  [
+    "variants from tags",
+    { source, variantsFrom: { tags: { pattern: "q*" } } },
+    "variantsFrom is not yet supported; list the variants",
+  ],
+  [
+    "variants from an index",
+    { source, variantsFrom: { index: true } },
+    "variantsFrom is not yet supported; list the variants",
+  ],
+  [
+    "variants listed and found",
+    { source, variants: [{ name: "a" }], variantsFrom: { index: true } },
+    "variantsFrom is not yet supported; list the variants",
+  ],
+  [
+    "an accelerator of AMD",
+    accelerated({ vendor: "amd" }),
+    "accelerator vendors amd and intel are not yet supported",
+  ],
+  [
+    "an accelerator of Intel",
+    accelerated({ vendor: "intel" }),
+    "accelerator vendors amd and intel are not yet supported",
+  ],
+  ["an unknown vendor", accelerated({ vendor: "tpu" }), 'supported values: "nvidia", "amd", "intel", "none"'],
+  ["an accelerator without a vendor", accelerated({ count: 1 }), "accelerator.vendor: Required value"],
+  ["no device", accelerated({ vendor: "nvidia", count: 0 }), "should be greater than or equal to 1"],
+  [
+    "device memory of none",
+    accelerated({ vendor: "none", memoryPerDevice: "1Gi" }),
+    "vendor none takes no memoryPerDevice, products or minComputeCapability",
+  ],
+  [
+    "device memory in GB",
+    accelerated({ vendor: "nvidia", memoryPerDevice: "20GB" }),
+    "memoryPerDevice: Invalid value",
+  ],
+  ["a negative quantity", requiring({ memory: "-1Gi" }), "memory: Invalid value"],
+  [
+    "a capability without a point",
+    accelerated({ vendor: "nvidia", minComputeCapability: "9" }),
+    "minComputeCapability: Invalid value",
+  ],
+  ["a CPU feature in lower case", requiring({ cpuFeatures: ["avx512f"] }), "cpuFeatures[0]: Invalid value"],
+  [
+    "an unknown operator",
+    requiring({ nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Eq" }] }] }),
+    "operator: Unsupported value",
+  ],
+  [
+    "In without values",
+    requiring({ nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "In" }] }] }),
+    "In, NotIn, Gt and Lt need values; Exists and DoesNotExist take none",
+  ],
+  [
+    "Exists with values",
+    requiring({
+      nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Exists", values: ["b"] }] }],
+    }),
+    "In, NotIn, Gt and Lt need values; Exists and DoesNotExist take none",
+  ],
+  [
+    "the best fit",
+    { source, selection: { policy: "BestFit" } },
+    "policy BestFit is not yet supported; order the variants by preference and use FirstFit",
+  ],
+  [
+    "a placement per hardware",
+    { source, selection: { placement: "PerHardware" } },
+    "placement PerHardware is not yet supported",
+  ],
+  [
+    "provisioning",
+    { source, selection: { emptyCluster: "Provision" } },
+    "emptyCluster Provision is not yet supported",
+  ],
+  [
+    "a choice on each node change",
+    { source, selection: { reselect: "OnNodeChange" } },
+    "reselect OnNodeChange is not yet supported",
+  ],
+  [
+    "a time to wait",
+    { source, selection: { unschedulableAfter: "10m" } },
+    "unschedulableAfter is not yet supported",
+  ],
+  ["no context", { source, selection: { contextLength: 0 } }, "should be greater than or equal to 1"],
+  ["no sequence", { source, selection: { parallel: 0 } }, "should be greater than or equal to 1"],
+  [
+    "a claim",
+    { source, storage: { type: "PersistentVolumeClaim" } },
+    "storage types other than Ephemeral are not yet supported",
+  ],
+  [
+    "a node cache",
+    { source, storage: { type: "NodeCache" } },
+    "storage types other than Ephemeral are not yet supported",
+  ],
+  [
+    "an image volume",
+    { source, storage: { type: "ImageVolume" } },
+    "storage types other than Ephemeral are not yet supported",
+  ],
+  ["a size", { source, storage: { size: "10Gi" } }, "storage.size other than auto is not yet supported"],
+  [
+    "a storage class",
+    { source, storage: { storageClassName: "fast" } },
+    "storageClassName, accessModes, claimName and retention are not yet supported",
+  ],
+  [
+    "access modes",
+    { source, storage: { accessModes: ["ReadWriteMany"] } },
+    "storageClassName, accessModes, claimName and retention are not yet supported",
+  ],
+  [
+    "a claim's name",
+    { source, storage: { claimName: "c" } },
+    "storageClassName, accessModes, claimName and retention are not yet supported",
+  ],
+  [
+    "retention",
+    { source, storage: { retention: "Retain" } },
+    "storageClassName, accessModes, claimName and retention are not yet supported",
+  ],
+  [
+    "a bandwidth limit",
+    { source, puller: { bandwidthLimit: "100M" } },
+    "puller.bandwidthLimit is not yet supported",
+  ],
+  [
+    "a signature policy",
+    { source, puller: { verify: {} } },
+    "puller.verify is not yet supported; size and digest are always checked",
+  ],
+  ["too many blobs at once", { source, puller: { concurrency: 65 } }, "should be less than or equal to 64"],
+  ["a port out of range", { source, runtime: { port: 70000 } }, "should be less than or equal to 65535"],
+  ["a mount path that is relative", { source, runtime: { mountPath: "models" } }, "mountPath: Invalid value"],
+  ["the root as mount path", { source, runtime: { mountPath: "/" } }, "mountPath: Invalid value"],
+  [
+    "a mount path that is taken",
+    { source, runtime: { mountPath: "/tmp" } },
+    "mountPath /tmp and /dev/shm are taken by other volumes of the pod",
+  ],
+  [
+    "a variable without a name",
+    { source, runtime: { env: [{ value: "x" }] } },
+    "env[0].name: Required value",
+  ],
+  ["negative replicas", { source, replicas: -1 }, "should be greater than or equal to 0"],
+  [
+    "another image for the puller",
+    patched({ initContainers: [{ name: "pull", image: "x" }] }),
+    "of the init container pull only resources and imagePullPolicy can be changed",
+  ],
+  [
+    "variables for the puller",
+    patched({ initContainers: [{ name: "pull", env: [{ name: "OCIMODEL_TRUSTED_HOST", value: "x" }] }] }),
+    "of the init container pull only resources and imagePullPolicy can be changed",
+  ],
+  [
+    "arguments for the puller",
+    patched({ initContainers: [{ name: "other" }, { name: "pull", args: ["x"] }] }),
+    "of the init container pull only resources and imagePullPolicy can be changed",
+  ],
+  ["an unknown field", { source, replica: 2 }, 'unknown field "spec.replica"'],
+  [
+    "a patch that forgets spec",
+    { source, template: { containers: [] } },
+    'unknown field "spec.template.containers"',
+  ],
+];
+
+const badNames: readonly (readonly [string, string])[] = [
+  ["a".repeat(53), "metadata.name is longer than 52 characters, so the names of its pods would be too long"],
+  ["qwen2.5", "metadata.name is no DNS label, and its Service has the same name"],
+  ["7b", "metadata.name is no DNS label, and its Service has the same name"],
+];
+
+describeCluster("the Model resource on a real API server", () => {
+  let plane: ControlPlane;
+  let ask: ReturnType<typeof apiRequests>["ask"];
+  let close: () => Promise<void>;
+  const models = "/apis/ocimodel.dev/v1alpha1/namespaces/default/models";
+  const create = (spec: Fields, name = "qwen"): Promise<ApiAnswer> =>
+    ask("POST", `${models}?dryRun=All&fieldValidation=Strict`, {
+      apiVersion: "ocimodel.dev/v1alpha1",
+      kind: "Model",
+      metadata: { name },
+      spec,
+    });
+
+  beforeAll(async () => {
+    plane = await startControlPlane({ controllers: false, scheduler: false });
+    ({ ask, close } = apiRequests(plane));
+    await plane.kubectl(["create", "namespace", "default"], { allowFailure: true });
+    await plane.kubectl(["apply", "-f", crdFile]);
+    await plane.kubectl(["wait", "--for=condition=Established", "crd/models.ocimodel.dev"]);
+  });
+  afterAll(async () => {
+    await close?.();
+    await plane?.stop();
+  });
+
+  test.each(good)("takes %s", async (_name, spec) => {
+    const { status, body } = await create(spec);
+    expect({ status, message: body.message }).toEqual({ status: 201, message: undefined });
+  });
+
+  test.each(bad)("refuses %s", async (_name, spec, message) => {
+    const { status, body } = await create(spec);
+    expect(status).toBeGreaterThanOrEqual(400);
+    expect(body.message).toContain(message);
+  });
+
+  test.each(badNames)("refuses the name %s", async (name, message) => {
+    const { status, body } = await create({ source }, name);
+    expect(status).toBe(422);
+    expect(body.message).toContain(message);
+  });
+
+  test("a name of 52 characters is taken", async () => {
+    expect((await create({ source }, "a".repeat(52))).status).toBe(201);
+  });
+
+  test("fills in defaults that the documentation states", async () => {
+    const { body } = await create({
+      source: { ...source, refresh: {} },
+      selection: {},
+      storage: {},
+      variants: [{ name: "a", requirements: { accelerator: { vendor: "nvidia" } } }],
+    });
+    expect(body["spec"]).toEqual({
+      source: { ...source, refresh: { policy: "IfNotPresent", interval: "1h" } },
+      variants: [{ name: "a", requirements: { accelerator: { vendor: "nvidia", count: 1 } } }],
+      selection: {
+        policy: "FirstFit",
+        parallel: 1,
+        cpuFallback: true,
+        placement: "Uniform",
+        emptyCluster: "Wait",
+        reselect: "WhenUnschedulable",
+      },
+      storage: { type: "Ephemeral", size: "auto" },
+      replicas: 1,
+      suspend: false,
+    });
+  });
+
+  test("null in a template patch reaches the operator", async () => {
+    const { body } = await create(
+      patched({ containers: [{ name: "runtime", livenessProbe: null }], nodeSelector: null }),
+    );
+    expect(body["spec"]).toMatchObject({
+      template: { spec: { containers: [{ name: "runtime", livenessProbe: null }], nodeSelector: null } },
+    });
+  });
+
+  describe("with a Model", () => {
+    beforeAll(async () => {
+      await plane.kubectl(["apply", "-f", "-"], {
+        input: JSON.stringify({
+          apiVersion: "ocimodel.dev/v1alpha1",
+          kind: "Model",
+          metadata: { name: "qwen" },
+          spec: { source, replicas: 2 },
+        }),
+      });
+      const status = {
+        observedGeneration: 1,
+        phase: "Pulling",
+        selected: {
+          variant: "q4",
+          digest,
+          sizeBytes: 123456,
+          requiredBytes: 1,
+          reason: "fits",
+          accelerator: "none",
+          nodes: 1,
+        },
+        pull: {
+          totalBytes: 100,
+          completedBytes: 42,
+          percent: "42%",
+          pods: { pending: 0, pulling: 1, done: 0, failed: 0 },
+        },
+        replicas: 2,
+        readyReplicas: 1,
+        ready: "1/2",
+        selector: "ocimodel.dev/model=qwen,app.kubernetes.io/component=server",
+        conditions: [
+          {
+            type: "Ready",
+            status: "False",
+            reason: "Pulling",
+            message: "x",
+            lastTransitionTime: "2026-01-01T00:00:00Z",
+            observedGeneration: 1,
+          },
+        ],
+      };
+      const answer = await ask("PATCH", `${models}/qwen/status`, { status }, "application/merge-patch+json");
+      expect(answer.status).toBe(200);
+      expect(answer.body["status"]).toEqual(status);
+    });
+
+    test("kubectl get prints the columns, wide ones more", async () => {
+      const { stdout } = await plane.kubectl(["get", "mdl"]);
+      expect(stdout).toMatch(
+        /^NAME +VARIANT +PULLED +READY +STATUS +AGE\nqwen +q4 +42% +1\/2 +Pulling +\S+\n$/,
+      );
+      const wide = await plane.kubectl(["get", "models", "-o", "wide"]);
+      expect(wide.stdout).toMatch(/^NAME +VARIANT +PULLED +READY +STATUS +AGE +SIZE +DIGEST +REASON\n/);
+      expect(wide.stdout).toContain(`123456   ${digest}   Pulling`);
+    });
+
+    test("the category lists it", async () => {
+      expect((await plane.kubectl(["get", "ocimodel", "-o", "name"])).stdout).toBe(
+        "model.ocimodel.dev/qwen\n",
+      );
+    });
+
+    test("kubectl scale writes spec.replicas, and the scale has the selector", async () => {
+      const { body } = await ask("GET", `${models}/qwen/scale`);
+      expect(body).toMatchObject({
+        spec: { replicas: 2 },
+        status: { replicas: 2, selector: "ocimodel.dev/model=qwen,app.kubernetes.io/component=server" },
+      });
+      await plane.kubectl(["scale", "model", "qwen", "--replicas=3"]);
+      expect((await ask("GET", `${models}/qwen`)).body["spec"]).toMatchObject({ replicas: 3 });
+    });
+
+    test("the status is out of reach of an ordinary write", async () => {
+      const answer = await ask(
+        "PATCH",
+        `${models}/qwen`,
+        { status: { phase: "Ready" } },
+        "application/merge-patch+json",
+      );
+      expect(answer.body["status"]).toMatchObject({ phase: "Pulling" });
+    });
+
+    test("variants are merged by name in server-side apply", async () => {
+      const apply = async (manager: string, spec: Fields): Promise<ApiAnswer> =>
+        ask(
+          "PATCH",
+          `${models}/merged?fieldManager=${manager}`,
+          { apiVersion: "ocimodel.dev/v1alpha1", kind: "Model", metadata: { name: "merged" }, spec },
+          "application/apply-patch+yaml",
+        );
+      await apply("one", variants({ name: "a", reference: ":a" }));
+      const { body } = await apply("two", variants({ name: "b", reference: ":b" }));
+      expect(body["spec"]).toMatchObject({ variants: [{ name: "a" }, { name: "b" }] });
+    });
+
+    test("kubectl explain tells the descriptions", async () => {
+      const { stdout } = await plane.kubectl(["explain", "model.spec.selection"]);
+      expect(stdout).toContain("How the variant is chosen.");
+      expect(stdout).toContain("contextLength");
+      expect(stdout).toContain("Tokens of context");
+    });
+  });
+});
