@@ -35,18 +35,21 @@ export function serviceName(model: Model): string {
   return model.metadata.name;
 }
 
-/** A retry of the same question is another pod: what differs is at the end. The Model's name is whole, or two Models could meet. */
+/** Leaves room for "-inspect-", the hash and an attempt of three digits in the 63 characters of a host name. */
+const maxInspectNameLength = 42;
+
+/** A retry of the same question is another pod: what differs is at the end. Models whose names begin alike differ in the hash. */
 export function inspectPodName(
-  model: Model,
+  { metadata: { name } }: Model,
   references: readonly string[],
   round: string,
   attempt: number,
 ): string {
   const hash = createHash("sha256")
-    .update(JSON.stringify([references, round]))
+    .update(JSON.stringify([name, references, round]))
     .digest("hex")
     .slice(0, 8);
-  return `${model.metadata.name}-inspect-${hash}-${attempt}`;
+  return `${name.slice(0, maxInspectNameLength)}-inspect-${hash}-${attempt}`;
 }
 
 export type Component = "server" | "inspect";

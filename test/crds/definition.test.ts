@@ -44,9 +44,9 @@ function differences(part: Schema, tree: Node, path: string, isSpec: boolean): r
   }
   const values = tree["enum"];
   if (typeof values === "object") {
-    const here = [...(part.enum ?? [])].sort();
-    const there = Object.keys(values).sort();
-    return JSON.stringify(here) === JSON.stringify(there) ? [] : [`${path}: ${here} and ${there}`];
+    const here = [...(part.enum ?? [])].sort().join(", ");
+    const there = Object.keys(values).sort().join(", ");
+    return here === there ? [] : [`${path}: ${here} in one, ${there} in the other`];
   }
   const fields = new Map(Object.entries(tree).map(([key, child]) => [key.replace("?", ""), { key, child }]));
   const names = new Set([...fields.keys(), ...Object.keys(part.properties ?? {})]);
