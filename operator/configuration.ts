@@ -30,6 +30,8 @@ export const configurationSchema = z.strictObject({
   pullerImagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"),
   /** Resources of puller containers unless the Model says otherwise. */
   pullerResources: z.record(z.string(), z.json()).default({}),
+  /** Environment of puller containers, such as HTTPS_PROXY. Values are in plain sight: no secrets. */
+  pullerEnv: z.array(z.strictObject({ name: z.string().min(1), value: z.string() })).optional(),
   /** Runtime name -> definition; the first that takes a format is its default. */
   runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtime),
   /** Namespaces to watch; empty: all. */

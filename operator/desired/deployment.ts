@@ -24,6 +24,7 @@ import { patchTemplate } from "./patch-template.ts";
 import {
   containerSecurityContext,
   podSecurityContext,
+  pullerEnvironment,
   pullerResources,
   registryArguments,
   registryVolumeMounts,
@@ -89,6 +90,7 @@ function pullContainer(input: WorkloadInput): JsonObject {
       ...exclude.map((glob) => `--exclude=${glob}`),
       ...(concurrency === undefined ? [] : [`--concurrency=${concurrency}`]),
     ],
+    ...pullerEnvironment(configuration),
     ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],
     // The scheduler must not choose a node whose disk cannot take the model.
     resources: {

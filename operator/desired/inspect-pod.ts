@@ -5,6 +5,7 @@ import { inspectContainerName, inspectPodName, metadata } from "./names.ts";
 import {
   containerSecurityContext,
   podSecurityContext,
+  pullerEnvironment,
   pullerResources,
   registryArguments,
   registryVolumeMounts,
@@ -37,6 +38,7 @@ export function inspectPod(input: InspectInput): KubeObject {
             "--termination-log=/dev/termination-log",
             ...registryArguments(model, references),
           ],
+          ...pullerEnvironment(configuration),
           resources: pullerResources(model, configuration),
           securityContext: containerSecurityContext,
           terminationMessagePolicy: "File",

@@ -27,6 +27,11 @@ export function pullerResources(model: Model, configuration: OperatorConfigurati
   return Object.keys(configured).length > 0 ? configured : defaultPullerResources;
 }
 
+/** Environment that the operator's configuration gives to all pullers, for proxies. */
+export function pullerEnvironment({ pullerEnv = [] }: OperatorConfiguration): JsonObject {
+  return pullerEnv.length === 0 ? {} : { env: pullerEnv };
+}
+
 /** The registry that a reference names, docker.io where it names none; of a malformed one the puller tells. */
 function registriesOf(reference: string): readonly string[] {
   try {

@@ -32,6 +32,10 @@ pullerImage: {{ include "ocimodel.image" (dict "image" .Values.pullerImage "root
 pullerImagePullPolicy: {{ .Values.pullerImage.pullPolicy }}
 pullerResources:
   {{- toYaml .Values.pullerResources | nindent 2 }}
+{{- with .Values.pullerEnv }}
+pullerEnv:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 concurrency: {{ .Values.concurrency }}
 namespaces:
   {{- toYaml (eq .Values.scope "namespaced" | ternary .Values.namespaces list) | nindent 2 }}
@@ -39,23 +43,23 @@ runtimes:
   {{- toYaml .Values.runtimes | nindent 2 }}
 {{- end -}}
 
-{{/* What the operator does in the namespaces of Models. No rule names Secrets. */}}
+{{/* What the operator does in the namespaces of Models, and no more. No rule names Secrets. */}}
 {{- define "ocimodel.rules" -}}
 - apiGroups: [ocimodel.dev]
   resources: [models]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [ocimodel.dev]
   resources: [models/status]
   verbs: [patch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [create, get, list, patch, watch]
+  verbs: [create, list, patch, watch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [create, get, list, patch, watch]
+  verbs: [create, list, patch, watch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [create, delete, get, list, watch]
+  verbs: [create, delete, list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
