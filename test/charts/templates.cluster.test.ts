@@ -29,8 +29,8 @@ function rulesOf(objects: readonly Manifest[]): readonly Rule[] {
 }
 
 function configurationOf(objects: readonly Manifest[]): unknown {
-  const map = objects.find(({ kind }) => kind === "ConfigMap");
-  return parse((map?.["data"] as Record<string, string>)["config.yaml"] ?? "");
+  const data = objects.find(({ kind }) => kind === "ConfigMap")?.["data"] as Record<string, string> | undefined;
+  return parse(data?.["config.yaml"] ?? "");
 }
 
 describeCluster("the chart's templates", () => {
@@ -103,9 +103,10 @@ describeCluster("the chart's templates", () => {
       const deployment = manifests(await template({ ...values, crds: { install: false } })).find(
         ({ kind }) => kind === "Deployment",
       );
-      const { template: pod } = deployment?.["spec"] as {
-        template: { metadata: { annotations: Record<string, string> } };
-      };
+      type Spec = { readonly template: { readonly metadata: { readonly annotations: Record<string, string> } } };
+      const spec = deployment?.["spec"] as Spec | undefined;
+      return spec?.template.metadata.annotations["ocimodel.dev/configuration"] ?? "";
+    };
       return pod.metadata.annotations["ocimodel.dev/configuration"] ?? "";
     };
     const before = await annotation({});
