@@ -29,7 +29,8 @@ function rulesOf(objects: readonly Manifest[]): readonly Rule[] {
 }
 
 function configurationOf(objects: readonly Manifest[]): unknown {
-  const data = objects.find(({ kind }) => kind === "ConfigMap")?.["data"] as Record<string, string> | undefined;
+  const data = objects.find(({ kind }) => kind === "ConfigMap")?.["data"] as
+    Record<string, string> | undefined;
   return parse(data?.["config.yaml"] ?? "");
 }
 
@@ -103,11 +104,11 @@ describeCluster("the chart's templates", () => {
       const deployment = manifests(await template({ ...values, crds: { install: false } })).find(
         ({ kind }) => kind === "Deployment",
       );
-      type Spec = { readonly template: { readonly metadata: { readonly annotations: Record<string, string> } } };
+      type Spec = {
+        readonly template: { readonly metadata: { readonly annotations: Record<string, string> } };
+      };
       const spec = deployment?.["spec"] as Spec | undefined;
       return spec?.template.metadata.annotations["ocimodel.dev/configuration"] ?? "";
-    };
-      return pod.metadata.annotations["ocimodel.dev/configuration"] ?? "";
     };
     const before = await annotation({});
     expect(before).toMatch(/^[0-9a-f]{64}$/);
