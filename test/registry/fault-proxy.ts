@@ -1,6 +1,7 @@
-// A proxy that misbehaves by plan, byte by byte, before a real registry or a real API server. HTTP/1.1; records what it was asked.
+// A proxy that misbehaves by plan, byte by byte, before a real registry or a real API server. HTTP/1.1; records what it was
+// asked. Answers are written on the socket, not through an HTTP library. No upgrades (exec), no CONNECT: see forward-proxy.ts.
 
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import {
   createServer as createHttpServer,
   request as httpRequest,
@@ -8,380 +9,323 @@ import {
   type Server,
 } from "node:http";
 import { createServer as createHttpsServer, request as httpsRequest } from "node:https";
-import type { AddressInfo, Socket } from "node:net";
+import type { Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import type { TLSSocket } from "node:tls";
+import { faultyBody } from "./body-faults.ts";
+import { FaultPlan, type ChosenFault, type Fault, type FaultAction } from "./faults.ts";
+import { contentLength, faultyHead, header, headBytes, pairs, type Head } from "./http-head.ts";
+import { recordRequest, type Recorder, type RecordedRequest } from "./recorded-request.ts";
+import { flush, listen, resetConnection } from "./sockets.ts";
+import { makeServerCertificate } from "./test-certificates.ts";
 
-/** What goes wrong. Offsets count bytes of the body. */
-export type FaultAction =
-  | { readonly kind: "cut"; readonly afterBytes: number; /** RST instead of FIN. */ readonly reset?: boolean }
-  | { readonly kind: "corrupt"; readonly atByte: number }
-  | { readonly kind: "delay"; readonly ms: number }
-  /** Nothing more comes; without `afterBytes` not even the head. */
-  | { readonly kind: "stall"; readonly afterBytes?: number }
-  | { readonly kind: "drip"; readonly bytesPerSecond: number }
-  | {
-      readonly kind: "status";
-      readonly status: number;
-      readonly headers?: Readonly<Record<string, string>>;
-      readonly body?: string;
-    }
-  | { readonly kind: "redirect"; readonly location: string; readonly status?: number }
-  | { readonly kind: "ignore-range" }
-  | { readonly kind: "content-range"; readonly value: string | "missing" }
-  | { readonly kind: "content-length"; readonly delta: number | "missing" }
-  | { readonly kind: "append-bytes"; readonly count: number }
-  | { readonly kind: "replace-body"; readonly body: string | Uint8Array }
-  | { readonly kind: "refuse" }
-  | { readonly kind: "header"; readonly name: string; readonly value?: string }
-  /** A line put into a stream of lines, e.g. a watch. */
-  | { readonly kind: "inject-line"; readonly afterLines: number; readonly line: string }
-  | { readonly kind: "close-after-lines"; readonly lines: number };
+export { startCanaryOrigin, type CanaryOrigin } from "./canary-origin.ts";
+export type { Fault, FaultAction } from "./faults.ts";
+export type { RecordedRequest } from "./recorded-request.ts";
 
-export type Fault = {
-  readonly when: {
-    readonly method?: string;
-    readonly path: RegExp;
-    /** Matching requests that are left alone first. */
-    readonly skip?: number;
-    /** Requests it happens to; default 1. */
-    readonly times?: number;
-  };
-  readonly do: FaultAction;
-};
-
-export type RecordedRequest = {
-  readonly method: string;
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  /** Bytes of the body that were sent back. */
-  sentBytes: number;
-  status: number;
+export type FaultProxyOptions = {
+  /** An http or https origin. */
+  readonly target: string;
+  readonly targetCaFile?: string;
+  /** A client certificate for the target: the client's own cannot be passed on. */
+  readonly targetClient?: { readonly certificateFile: string; readonly keyFile: string };
+  readonly faults?: readonly Fault[];
+  /** Serve TLS: with a certificate of an authority made for this proxy (`caFile`), or with the one given. */
+  readonly tls?: boolean | { readonly keyFile: string; readonly certificateFile: string };
+  /** Default 127.0.0.1; pods reach the address of their bridge. */
+  readonly address?: string;
+  /** Keep connections open after answers without a fault. Default: one exchange for each connection. */
+  readonly keepAlive?: boolean;
+  /** Stops the proxy. */
+  readonly signal?: AbortSignal;
 };
 
 export type FaultProxy = {
+  /** `address:port`, as references name it. */
   readonly host: string;
   readonly url: string;
+  /** Where `tls` is true. */
+  readonly caFile?: string;
+  /** In the order of arrival; entries go on changing until their answers are through. */
   readonly requests: readonly RecordedRequest[];
+  /** Replaces the plan; requests under way keep the fault they have. */
   setFaults(faults: readonly Fault[]): void;
-  /** Planned faults that did not happen as often as planned: a test of them has tested nothing. */
+  /** Planned faults that met too few requests or changed nothing: a test of them has tested nothing. */
   unmet(): readonly Fault[];
   stop(): Promise<void>;
 };
 
-type Plan = { readonly fault: Fault; seen: number; done: number };
+type Exchange = {
+  readonly incoming: IncomingMessage;
+  readonly socket: Socket;
+  readonly fault: ChosenFault | undefined;
+  readonly recorder: Recorder;
+  readonly keepAlive: boolean;
+  /** Aborted when the client goes or the proxy stops. */
+  readonly signal: AbortSignal;
+};
 
-/** Changes of a body on its way. `undefined` from `next` ends the connection. */
-type Body = { readonly chunks: AsyncIterable<Uint8Array>; readonly end: "finish" | "cut" | "reset" | "hang" };
-
-/** Starts a proxy on 127.0.0.1 before `target` (an http or https origin). */
-export async function startFaultProxy(options: {
-  readonly target: string;
-  readonly targetCaFile?: string;
-  readonly faults?: readonly Fault[];
-  /** Serve TLS with this key and certificate. */
-  readonly tls?: { readonly keyFile: string; readonly certificateFile: string };
-}): Promise<FaultProxy> {
+/** Starts a proxy before `target`. Rejects when the address cannot be listened on. */
+export async function startFaultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
+  const address = options.address ?? "127.0.0.1";
   const target = new URL(options.target);
-  const ca = options.targetCaFile === undefined ? undefined : readFileSync(options.targetCaFile);
-  let plans: Plan[] = (options.faults ?? []).map((fault) => ({ fault, seen: 0, done: 0 }));
+  const targetTls = {
+    ...(options.targetCaFile === undefined ? {} : { ca: readFileSync(options.targetCaFile) }),
+    ...(options.targetClient === undefined
+      ? {}
+      : {
+          cert: readFileSync(options.targetClient.certificateFile),
+          key: readFileSync(options.targetClient.keyFile),
+        }),
+  };
+  let plan = new FaultPlan(options.faults ?? []);
   const requests: RecordedRequest[] = [];
   const sockets = new Set<Socket>();
+  const connectionOf = new WeakMap<Socket, { readonly number: number; readonly closed: AbortSignal }>();
+  let connections = 0;
 
-  const choose = (method: string, path: string): FaultAction | undefined => {
-    for (const plan of plans) {
-      const { when } = plan.fault;
-      if (when.method !== undefined && when.method !== method) continue;
-      if (!when.path.test(path)) continue;
-      plan.seen += 1;
-      if (plan.seen <= (when.skip ?? 0) || plan.done >= (when.times ?? 1)) continue;
-      plan.done += 1;
-      return plan.fault.do;
-    }
-    return undefined;
+  const onRequest = (incoming: IncomingMessage): void => {
+    const { socket, method = "GET", url: path = "/" } = incoming;
+    const connection = connectionOf.get(socket);
+    const recorder = recordRequest(incoming, connection?.number ?? 0);
+    requests.push(recorder.record);
+    const exchange: Exchange = {
+      incoming,
+      socket,
+      fault: plan.choose(method, path),
+      recorder,
+      keepAlive: options.keepAlive === true,
+      signal: connection?.closed ?? AbortSignal.abort(),
+    };
+    if (answerWithoutTarget(exchange)) return;
+    forward(exchange, target, targetTls);
   };
 
-  const handle = (incoming: IncomingMessage, socket: Socket): void => {
-    const path = incoming.url ?? "/";
-    const method = incoming.method ?? "GET";
-    const record: RecordedRequest = { method, path, headers: incoming.headers, sentBytes: 0, status: 0 };
-    requests.push(record);
-    const action = choose(method, path);
-    const ownAnswer = answerOf(action);
-    if (action?.kind === "refuse") {
-      socket.destroy();
-      return;
+  let directory: string | undefined;
+  let caFile: string | undefined;
+  let server: Server;
+  const isTls = options.tls !== undefined && options.tls !== false;
+  if (!isTls) server = createHttpServer(onRequest);
+  else {
+    let files = options.tls;
+    if (files === true) {
+      directory = mkdtempSync(join(tmpdir(), "ocimodel-proxy-"));
+      files = await makeServerCertificate(directory, address);
+      caFile = join(directory, "ca.crt");
     }
-    if (action?.kind === "stall" && action.afterBytes === undefined) return;
-    if (ownAnswer !== undefined) {
-      record.status = ownAnswer.status;
-      incoming.resume();
-      writeHead(socket, ownAnswer.status, {
-        ...ownAnswer.headers,
-        "content-length": String(ownAnswer.body.length),
-      });
-      socket.write(ownAnswer.body);
-      return;
-    }
-    const headers: Record<string, string | string[] | undefined> = { ...incoming.headers, host: target.host };
-    if (action?.kind === "ignore-range") {
-      delete headers["range"];
-      delete headers["if-range"];
-    }
-    const upstream = (target.protocol === "https:" ? httpsRequest : httpRequest)(
-      new URL(path, target),
-      { method, headers, ...(ca === undefined ? {} : { ca }), agent: false },
-      (answer) => {
-        void relay(answer, socket, action, record);
-      },
+    server = createHttpsServer(
+      { key: readFileSync(files.keyFile), cert: readFileSync(files.certificateFile) },
+      onRequest,
     );
-    upstream.on("error", () => socket.destroy());
-    socket.on("close", () => upstream.destroy());
-    incoming.pipe(upstream);
-  };
-
-  const listener = (incoming: IncomingMessage): void => {
-    handle(incoming, incoming.socket);
-  };
-  const server: Server =
-    options.tls === undefined
-      ? createHttpServer(listener)
-      : createHttpsServer(
-          { key: readFileSync(options.tls.keyFile), cert: readFileSync(options.tls.certificateFile) },
-          listener,
-        );
-  server.on("connection", (socket: Socket) => {
+  }
+  const onSocket = (socket: Socket): void => {
+    const closed = new AbortController();
+    connections += 1;
+    connectionOf.set(socket, { number: connections, closed: closed.signal });
     sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
     socket.on("error", () => undefined);
-  });
+    socket.on("close", () => {
+      sockets.delete(socket);
+      closed.abort();
+    });
+  };
+  if (isTls) {
+    // A TLS server has two sockets for a connection; requests come on the second.
+    server.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      socket.on("error", () => undefined);
+      socket.on("close", () => sockets.delete(socket));
+    });
+    server.on("secureConnection", (socket: TLSSocket) => onSocket(socket));
+  } else server.on("connection", onSocket);
   server.timeout = 0;
   server.keepAliveTimeout = 0;
   server.requestTimeout = 0;
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
+  server.headersTimeout = 0;
+  const port = await listen(server, address);
+  let stopped: Promise<void> | undefined;
+  const stop = async (): Promise<void> => {
+    stopped ??= (async () => {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+    })();
+    await stopped;
+  };
+  options.signal?.addEventListener("abort", () => void stop(), { once: true });
   return {
-    host: `127.0.0.1:${port}`,
-    url: `${options.tls === undefined ? "http" : "https"}://127.0.0.1:${port}`,
+    host: `${address}:${port}`,
+    url: `${isTls ? "https" : "http"}://${address}:${port}`,
+    ...(caFile === undefined ? {} : { caFile }),
     requests,
     setFaults: (faults) => {
-      plans = faults.map((fault) => ({ fault, seen: 0, done: 0 }));
+      plan = new FaultPlan(faults);
     },
-    unmet: () => plans.filter(({ fault, done }) => done < (fault.when.times ?? 1)).map(({ fault }) => fault),
-    stop: async () => {
-      for (const socket of sockets) socket.destroy();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
+    unmet: () => plan.unmet(),
+    stop,
   };
 }
 
-/** The answer that a fault gives without asking the target; undefined when the target is asked. */
-function answerOf(
-  action: FaultAction | undefined,
+/** Answers by itself where the fault says so; false when the target is to be asked. */
+function answerWithoutTarget({ incoming, socket, fault, recorder }: Exchange): boolean {
+  if (fault === undefined) return false;
+  const { action, tookEffect } = fault;
+  const isStall = action.kind === "stall" && typeof action.afterBytes !== "number";
+  const answer = ownAnswer(action, incoming.url ?? "/");
+  if (!isStall && action.kind !== "refuse" && action.kind !== "raw" && answer === undefined) return false;
+  tookEffect();
+  incoming.resume();
+  if (isStall) return true;
+  if (action.kind === "refuse") {
+    if (action.reset === true) resetConnection(socket);
+    else socket.destroy();
+    return true;
+  }
+  const finish = async (): Promise<void> => {
+    if (action.kind === "raw") socket.write(Buffer.from(action.bytes as string));
+    if (answer !== undefined) {
+      const { status, headers, body } = answer;
+      const hasBody = incoming.method !== "HEAD" && status !== 204 && status !== 304;
+      recorder.setStatus(status);
+      const length = status === 204 ? [] : [["content-length", String(body.length)] as const];
+      const close = [["connection", "close"] as const];
+      socket.write(headBytes({ status, text: "Planned", headers: [...headers, ...length, ...close] }));
+      if (hasBody) {
+        recorder.addSent(body.length);
+        socket.write(body);
+      }
+    }
+    const end = action.kind === "raw" ? (action.end ?? "finish") : "finish";
+    if (end === "hang") return;
+    // A connection that is closed with bytes of the request unread is reset, which would take the answer along.
+    if (!incoming.complete) await new Promise((resolve) => incoming.once("close", resolve));
+    await flush(socket);
+    if (end === "reset") resetConnection(socket);
+    else socket.end();
+  };
+  void finish();
+  return true;
+}
+
+function ownAnswer(
+  action: FaultAction,
+  path: string,
 ):
-  | { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
+  | {
+      readonly status: number;
+      readonly headers: readonly (readonly [string, string])[];
+      readonly body: Buffer;
+    }
   | undefined {
-  if (action?.kind === "status") {
-    return { status: action.status, headers: action.headers ?? {}, body: Buffer.from(action.body ?? "") };
+  if (action.kind === "status") {
+    const body = Buffer.from((action.body ?? "") as string);
+    return { status: action.status, headers: Object.entries(action.headers ?? {}), body };
   }
-  if (action?.kind === "redirect") {
-    return { status: action.status ?? 307, headers: { location: action.location }, body: Buffer.alloc(0) };
-  }
-  return undefined;
+  const location =
+    action.kind === "redirect"
+      ? action.location
+      : action.kind === "redirect-origin"
+        ? `${action.origin}${path}`
+        : undefined;
+  if (location === undefined) return undefined;
+  const status = (action as { readonly status?: number }).status ?? 307;
+  return { status, headers: [["location", location]], body: Buffer.alloc(0) };
 }
 
-function writeHead(
-  socket: Socket,
-  status: number,
-  headers: Readonly<Record<string, string | string[] | undefined>>,
-): void {
-  const lines = Object.entries(headers).flatMap(([name, value]) =>
-    value === undefined ? [] : (Array.isArray(value) ? value : [value]).map((each) => `${name}: ${each}\r\n`),
-  );
-  // One exchange per connection: what comes after a fault is always a new one.
-  socket.write(`HTTP/1.1 ${status} Planned\r\n${lines.join("")}connection: close\r\n\r\n`);
-}
-
-async function relay(
-  answer: IncomingMessage,
-  socket: Socket,
-  action: FaultAction | undefined,
-  record: RecordedRequest,
-): Promise<void> {
-  record.status = answer.statusCode ?? 0;
-  const headers: Record<string, string | string[] | undefined> = { ...answer.headers };
-  const isChunked = headers["transfer-encoding"] !== undefined;
-  delete headers["connection"];
-  delete headers["keep-alive"];
-  delete headers["transfer-encoding"];
-  // The body of a chunked answer is ended by the end of the connection.
-  if (isChunked) delete headers["content-length"];
-  const length = Number(headers["content-length"] ?? 0);
-  if (action?.kind === "content-range") {
-    headers["content-range"] = action.value === "missing" ? undefined : action.value;
+/** Asks the target and passes its answer on, with what the fault makes of it. */
+function forward(exchange: Exchange, target: URL, targetTls: object): void {
+  const { incoming, socket, fault, recorder, signal } = exchange;
+  const isRangeIgnored = fault?.action.kind === "ignore-range";
+  const headers: string[] = ["host", target.host];
+  for (const [name, value] of pairs(incoming.rawHeaders)) {
+    const lower = name.toLowerCase();
+    if (lower === "host" || lower === "connection") continue;
+    if (isRangeIgnored && lower === "range") fault.tookEffect();
+    if (isRangeIgnored && (lower === "range" || lower === "if-range")) continue;
+    headers.push(name, value);
   }
-  if (action?.kind === "content-length") {
-    headers["content-length"] = action.delta === "missing" ? undefined : String(length + action.delta);
-  }
-  if (action?.kind === "append-bytes") headers["content-length"] = String(length + action.count);
-  if (action?.kind === "replace-body") headers["content-length"] = String(Buffer.from(action.body).length);
-  if (action?.kind === "header") headers[action.name.toLowerCase()] = action.value;
-  if (action?.kind === "delay") await new Promise((resolve) => setTimeout(resolve, action.ms));
-  writeHead(socket, answer.statusCode ?? 502, headers);
-  const { chunks, end } = bodyOf(answer, action);
-  try {
-    for await (const chunk of chunks) {
-      if (socket.destroyed) return;
-      record.sentBytes += chunk.length;
-      if (!socket.write(chunk))
-        await new Promise((resolve) => socket.once("drain", resolve).once("close", resolve));
-    }
-  } catch {
-    socket.destroy();
-    return;
-  }
-  if (end === "reset") socket.resetAndDestroy();
-  else if (end !== "hang") socket.end();
-}
-
-function bodyOf(answer: IncomingMessage, action: FaultAction | undefined): Body {
-  const source = answer as AsyncIterable<Uint8Array>;
-  switch (action?.kind) {
-    case "cut":
-      return { chunks: first(source, action.afterBytes), end: action.reset === true ? "reset" : "cut" };
-    case "stall":
-      return { chunks: first(source, action.afterBytes ?? 0), end: "hang" };
-    case "corrupt":
-      return { chunks: corrupted(source, action.atByte), end: "finish" };
-    case "drip":
-      return { chunks: dripped(source, action.bytesPerSecond), end: "finish" };
-    case "append-bytes":
-      return { chunks: appended(source, Buffer.alloc(action.count, 0x78)), end: "finish" };
-    case "replace-body":
-      return { chunks: replaced(source, Buffer.from(action.body)), end: "finish" };
-    case "inject-line":
-      return { chunks: injected(source, action.afterLines, action.line), end: "finish" };
-    case "close-after-lines":
-      return { chunks: firstLines(source, action.lines), end: "cut" };
-    default:
-      return { chunks: source, end: "finish" };
-  }
-}
-
-async function* first(source: AsyncIterable<Uint8Array>, bytes: number): AsyncGenerator<Uint8Array> {
-  let left = bytes;
-  if (left === 0) return;
-  for await (const chunk of source) {
-    yield chunk.subarray(0, left);
-    left -= chunk.length;
-    if (left <= 0) return;
-  }
-}
-
-async function* corrupted(source: AsyncIterable<Uint8Array>, atByte: number): AsyncGenerator<Uint8Array> {
-  let position = 0;
-  for await (const chunk of source) {
-    const index = atByte - position;
-    const copy = Buffer.from(chunk);
-    if (index >= 0 && index < copy.length) copy[index] = (copy[index] ?? 0) ^ 0xff;
-    position += chunk.length;
-    yield copy;
-  }
-}
-
-async function* dripped(
-  source: AsyncIterable<Uint8Array>,
-  bytesPerSecond: number,
-): AsyncGenerator<Uint8Array> {
-  const step = Math.max(1, Math.floor(bytesPerSecond / 10));
-  for await (const chunk of source) {
-    for (let start = 0; start < chunk.length; start += step) {
-      yield chunk.subarray(start, start + step);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-}
-
-async function* appended(source: AsyncIterable<Uint8Array>, more: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield* source;
-  yield more;
-}
-
-async function* replaced(source: AsyncIterable<Uint8Array>, body: Uint8Array): AsyncGenerator<Uint8Array> {
-  for await (const _chunk of source) continue;
-  yield body;
-}
-
-async function* lines(source: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
-  let pending = "";
-  for await (const chunk of source) {
-    pending += Buffer.from(chunk).toString("latin1");
-    for (let end = pending.indexOf("\n"); end !== -1; end = pending.indexOf("\n")) {
-      yield pending.slice(0, end + 1);
-      pending = pending.slice(end + 1);
-    }
-  }
-  if (pending !== "") yield pending;
-}
-
-async function* injected(
-  source: AsyncIterable<Uint8Array>,
-  afterLines: number,
-  line: string,
-): AsyncGenerator<Uint8Array> {
-  let count = 0;
-  if (afterLines === 0) yield Buffer.from(`${line}\n`);
-  for await (const each of lines(source)) {
-    yield Buffer.from(each, "latin1");
-    count += 1;
-    if (count === afterLines) yield Buffer.from(`${line}\n`);
-  }
-}
-
-async function* firstLines(source: AsyncIterable<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
-  let left = count;
-  for await (const each of lines(source)) {
-    if (left === 0) return;
-    left -= 1;
-    yield Buffer.from(each, "latin1");
-    if (left === 0) return;
-  }
-}
-
-/** A second origin: records every request with all its headers, and answers what it is told. */
-export async function startCanaryOrigin(
-  answer: {
-    readonly status?: number;
-    readonly headers?: Readonly<Record<string, string>>;
-    readonly body?: Uint8Array;
-  } = {},
-): Promise<{
-  readonly url: string;
-  readonly host: string;
-  readonly requests: readonly RecordedRequest[];
-  stop(): Promise<void>;
-}> {
-  const requests: RecordedRequest[] = [];
-  const server = createHttpServer((incoming, response) => {
-    const status = answer.status ?? 200;
-    const body = answer.body ?? new Uint8Array();
-    requests.push({
-      method: incoming.method ?? "",
-      path: incoming.url ?? "",
-      headers: incoming.headers,
-      sentBytes: body.length,
-      status,
-    });
-    response.writeHead(status, answer.headers ?? {}).end(body);
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    host: `127.0.0.1:${port}`,
-    requests,
-    stop: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+  const upstream = (target.protocol === "https:" ? httpsRequest : httpRequest)(
+    {
+      // Not a URL: that would tidy the path up, and what a client really asks is the point.
+      host: target.hostname.replace(/^\[|\]$/g, ""),
+      port: target.port === "" ? (target.protocol === "https:" ? 443 : 80) : target.port,
+      path: incoming.url ?? "/",
+      method: incoming.method ?? "GET",
+      headers,
+      agent: false,
+      ...targetTls,
     },
+    (answer) => {
+      relay(exchange, answer).catch(() => {
+        answer.destroy();
+        socket.destroy();
+      });
+    },
+  );
+  upstream.on("error", (error) => {
+    recorder.setTargetError(error);
+    socket.destroy();
+  });
+  signal.addEventListener("abort", () => upstream.destroy(), { once: true });
+  incoming.pipe(upstream);
+}
+
+async function relay(exchange: Exchange, answer: IncomingMessage): Promise<void> {
+  const { incoming, socket, fault, recorder, signal } = exchange;
+  const upstreamHead: Head = {
+    status: answer.statusCode ?? 502,
+    text: answer.statusMessage ?? "",
+    headers: [...pairs(answer.rawHeaders)],
   };
+  recorder.setStatus(upstreamHead.status);
+  const hasBody = incoming.method !== "HEAD" && upstreamHead.status !== 204 && upstreamHead.status !== 304;
+  const head = faultyHead(upstreamHead, fault, hasBody);
+  const isChunked = hasBody && header(head, "transfer-encoding")?.toLowerCase() === "chunked";
+  // Without faults a client may trust the framing, so the connection may stay.
+  const keepsOpen =
+    exchange.keepAlive &&
+    fault === undefined &&
+    (isChunked || !hasBody || contentLength(head) !== undefined) &&
+    !/\bclose\b/i.test(incoming.headers.connection ?? "");
+  if (fault?.action.kind === "delay") {
+    await wait(fault.action.ms, undefined, { signal });
+    fault.tookEffect();
+  }
+  socket.write(
+    headBytes(keepsOpen ? head : { ...head, headers: [...head.headers, ["connection", "close"]] }),
+  );
+  let end: "finish" | "cut" | "reset" | "hang" = "finish";
+  if (hasBody) {
+    const body = faultyBody(answer as AsyncIterable<Uint8Array>, fault, signal);
+    for await (const chunk of body.chunks) {
+      if (socket.destroyed) return;
+      if (chunk.length === 0) continue;
+      recorder.addSent(chunk.length);
+      socket.cork();
+      if (isChunked) socket.write(`${chunk.length.toString(16)}\r\n`);
+      let isDrained = socket.write(chunk);
+      if (isChunked) isDrained = socket.write("\r\n");
+      socket.uncork();
+      if (!isDrained) await drained(socket, signal);
+    }
+    end = body.end();
+    if (end === "finish" && isChunked) socket.write("0\r\n\r\n");
+  } else {
+    answer.resume();
+  }
+  if (end === "hang") return;
+  if (end === "reset") {
+    await flush(socket);
+    resetConnection(socket);
+  } else if (!keepsOpen || end === "cut") socket.end();
+}
+
+async function drained(socket: Socket, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    socket.once("drain", resolve);
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

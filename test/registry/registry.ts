@@ -4,11 +4,13 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { freePort } from "../cluster/control-plane.ts";
 import { signCertificate } from "../cluster/certificates.ts";
 import { ensurePackages, findProgram } from "../cluster/packages.ts";
-import { runCommand, startServer, waitFor } from "../cluster/run-command.ts";
-import { startTokenServer, type TokenServer } from "./token-server.ts";
+import { runCommand, startServer, waitFor, type Server } from "../cluster/run-command.ts";
+import { makeAuthority } from "./test-certificates.ts";
+import { startTokenServer, type TokenServer, type TokenServerOptions } from "./token-server.ts";
+
+export { makeAuthority } from "./test-certificates.ts";
 
 export type RegistryOptions = {
   readonly authentication?: "none" | "htpasswd" | "token";
@@ -21,8 +23,20 @@ export type RegistryOptions = {
   readonly directory?: string;
   /** Address of the token server that the registry tells clients, e.g. that of a proxy before it. */
   readonly realm?: (tokenServerUrl: string) => Promise<string>;
-  /** Lifetime of tokens, seconds. */
+  /** How long the registry takes a token, seconds; default 300. */
   readonly tokenLifetimeSeconds?: number;
+  /** What else the token server does. */
+  readonly token?: Pick<TokenServerOptions, "statedLifetimeSeconds" | "anonymousPull" | "repositories">;
+  /** Stops the registry. */
+  readonly signal?: AbortSignal;
+};
+
+/** A line of the registry's access log; `bytes` are those of the answer's body. */
+export type LoggedRequest = {
+  readonly method: string;
+  readonly path: string;
+  readonly status: number;
+  readonly bytes: number;
 };
 
 export type TestRegistry = {
@@ -34,15 +48,12 @@ export type TestRegistry = {
   readonly username?: string;
   readonly password?: string;
   readonly tokenServer?: TokenServer;
-  /** A dockerconfigjson with the credentials. */
-  dockerConfig(): string;
-  /** Requests that the registry logged. */
-  requests(): readonly {
-    readonly method: string;
-    readonly path: string;
-    readonly status: number;
-    readonly bytes: number;
-  }[];
+  /** With tokens: what a client may file as `identitytoken` in place of user and password. A canary too. */
+  readonly identityToken?: string;
+  /** A dockerconfigjson with the credentials; for another host where one is named, e.g. that of a proxy before it. */
+  dockerConfig(options?: { readonly host?: string; readonly identityToken?: boolean }): string;
+  /** Requests that the registry logged. It logs after the answer: the last ones may come a moment later. */
+  requests(): readonly LoggedRequest[];
   stop(): Promise<void>;
 };
 
@@ -56,27 +67,6 @@ export function registryUnavailable(): string | undefined {
   return undefined;
 }
 
-/** A folder with its own authority: `ca.crt`, `ca.key`. */
-export async function makeAuthority(directory: string): Promise<void> {
-  await runCommand("openssl", [
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:prime256v1",
-    "-nodes",
-    "-subj",
-    "/CN=registry-test",
-    "-days",
-    "3650",
-    "-keyout",
-    join(directory, "ca.key"),
-    "-out",
-    join(directory, "ca.crt"),
-  ]);
-}
-
 /** Starts a registry and waits until it answers. It dies with this process. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<TestRegistry> {
   await ensurePackages(
@@ -87,11 +77,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   const file = (name: string): string => join(directory, name);
   mkdirSync(file("storage"));
   const address = options.namespace?.address ?? "127.0.0.1";
-  const port = options.namespace === undefined ? await freePort() : 5000;
   const isTls = options.tls === true;
-  const url = `${isTls ? "https" : "http"}://${address}:${port}`;
   const username = `user-${randomBytes(6).toString("hex")}`;
   const password = `canary-${randomBytes(12).toString("hex")}`;
+  const identityToken = `canary-identity-${randomBytes(12).toString("hex")}`;
   if (isTls) {
     await makeAuthority(directory);
     await signCertificate(directory, "registry", "/CN=registry", [
@@ -102,14 +91,16 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   let auth: object = {};
   let tokenServer: TokenServer | undefined;
   if (authentication === "htpasswd") {
-    const { stdout } = await runCommand("htpasswd", ["-Bbn", username, password]);
+    // By standard input: an argument would show the canary to whoever lists processes.
+    const { stdout } = await runCommand("htpasswd", ["-Bin", username], { input: `${password}\n` });
     writeFileSync(file("htpasswd"), stdout);
     auth = { auth: { htpasswd: { realm: "test", path: file("htpasswd") } } };
   } else if (authentication === "token") {
-    tokenServer = await startTokenServer({
-      directory,
+    tokenServer = await startTokenServer(directory, {
+      ...options.token,
       username,
       password,
+      identityToken,
       lifetimeSeconds: options.tokenLifetimeSeconds ?? 300,
     });
     auth = {
@@ -128,10 +119,11 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     file("config.yml"),
     JSON.stringify({
       version: "0.1",
-      log: { level: "warn", accesslog: { disabled: false }, formatter: "json" },
+      log: { level: "info", accesslog: { disabled: false }, formatter: "json" },
       storage: { filesystem: { rootdirectory: file("storage") }, delete: { enabled: true } },
       http: {
-        addr: `${address}:${port}`,
+        // Port 0: the kernel gives a free one, which nobody can take in between; the log tells which.
+        addr: `${address}:${options.namespace === undefined ? 0 : 5000}`,
         ...(isTls ? { tls: { certificate: file("registry.crt"), key: file("registry.key") } } : {}),
       },
       ...auth,
@@ -152,58 +144,51 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     await tokenServer?.stop();
     rmSync(directory, { recursive: true, force: true });
   };
+  let port: string;
   try {
-    // Asked in its own namespace or from here alike: the bridge is this machine's.
-    await waitFor("the registry", async () => isListening(address, port), { describe: () => server.log() });
+    port = await waitFor("the registry", () => listeningPort(server), {
+      describe: () => server.log(),
+      intervalMs: 20,
+    });
   } catch (error) {
     await stop();
     throw error;
   }
+  const host = `${address}:${port}`;
   const hasCredentials = authentication !== "none";
+  options.signal?.addEventListener("abort", () => void stop(), { once: true });
   return {
-    host: `${address}:${port}`,
-    url,
+    host,
+    url: `${isTls ? "https" : "http"}://${host}`,
     ...(isTls ? { caFile: file("ca.crt") } : {}),
     ...(hasCredentials ? { username, password } : {}),
     ...(tokenServer === undefined ? {} : { tokenServer }),
-    dockerConfig: () =>
-      JSON.stringify({
-        auths: hasCredentials
-          ? { [`${address}:${port}`]: { auth: Buffer.from(`${username}:${password}`).toString("base64") } }
-          : {},
-      }),
-    requests: () =>
-      readFileSync(file("registry.log"), "utf8")
-        .split("\n")
-        .flatMap((line) => {
-          const match = /"(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP\/[\d.]+" (\d{3}) (\d+)/.exec(
-            line.replaceAll('\\"', '"'),
-          );
-          return match === null
-            ? []
-            : [
-                {
-                  method: match[1] ?? "",
-                  path: match[2] ?? "",
-                  status: Number(match[3]),
-                  bytes: Number(match[4]),
-                },
-              ];
-        }),
+    ...(tokenServer === undefined ? {} : { identityToken }),
+    dockerConfig: (config = {}) => {
+      const auth = Buffer.from(`${username}:${password}`).toString("base64");
+      const entry = config.identityToken === true ? { identitytoken: identityToken } : { auth };
+      return JSON.stringify({ auths: hasCredentials ? { [config.host ?? host]: entry } : {} });
+    },
+    requests: () => parseAccessLog(readFileSync(file("registry.log"), "utf8")),
     stop,
   };
 }
 
-async function isListening(address: string, port: number): Promise<boolean> {
-  const { connect } = await import("node:net");
-  return new Promise((resolve) => {
-    const socket = connect({ host: address, port });
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => {
-      resolve(false);
-    });
-  });
+/** The port from the registry's log; undefined as long as it does not listen. Throws when it has ended. */
+function listeningPort(server: Server): string | undefined {
+  const port = /listening on [^\s":]+:(\d+)/.exec(readFileSync(server.logFile, "utf8"))?.[1];
+  if (port === undefined && (server.child.exitCode !== null || server.child.signalCode !== null)) {
+    throw new Error(`docker-registry ended before it listened:\n${server.log()}`);
+  }
+  return port;
+}
+
+function parseAccessLog(log: string): readonly LoggedRequest[] {
+  const line = /"(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP\/[\d.]+" (\d{3}) (\d+)/g;
+  return [...log.replaceAll('\\"', '"').matchAll(line)].map(([, method = "", path = "", status, bytes]) => ({
+    method,
+    path,
+    status: Number(status),
+    bytes: Number(bytes),
+  }));
 }
