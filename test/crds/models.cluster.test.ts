@@ -1,8 +1,11 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import { startControlPlane, type ControlPlane } from "../cluster/control-plane.ts";
 import { describeCluster } from "../cluster/suites.ts";
 import { apiRequests, type ApiAnswer } from "./api-request.ts";
-import { crdFile } from "./schema.ts";
+import { crdFile, root } from "./schema.ts";
 
 type Fields = { readonly [key: string]: unknown };
 
@@ -410,6 +413,24 @@ const badNames: readonly (readonly [string, string])[] = [
   ["7b", "metadata.name is no DNS label, and its Service has the same name"],
 ];
 
+/** Specs that the documentation shows: whole Models, and parts of a spec (a source is added). */
+function documentedSpecs(): readonly (readonly [string, Fields])[] {
+  const fenced = ["README.md", "docs/model-reference.md"].flatMap((file) => {
+    const text = readFileSync(join(root, file), "utf8");
+    return [...text.matchAll(/```yaml\n(.*?)```/gs)].map(
+      ([, yaml = ""], index) => [`${file} (${index + 1})`, yaml] as const,
+    );
+  });
+  const quickstart = "docs/examples/quickstart.yaml";
+  return [...fenced, [quickstart, readFileSync(join(root, quickstart), "utf8")] as const]
+    .map(([where, yaml]) => [where, parse(yaml) as Fields] as const)
+    .filter(([, value]) => !("status" in value))
+    .map(
+      ([where, value]) =>
+        [where, { source, ...("kind" in value ? (value["spec"] as Fields) : value) }] as const,
+    );
+}
+
 describeCluster("the Model resource on a real API server", () => {
   let plane: ControlPlane;
   let ask: ReturnType<typeof apiRequests>["ask"];
@@ -450,6 +471,11 @@ describeCluster("the Model resource on a real API server", () => {
     const { status, body } = await create({ source }, name);
     expect(status).toBe(422);
     expect(body.message).toContain(message);
+  });
+
+  test.each(documentedSpecs())("takes the example of %s", async (_where, spec) => {
+    const { status, body } = await create(spec);
+    expect({ status, message: body.message }).toEqual({ status: 201, message: undefined });
   });
 
   test("a name of 52 characters is taken", async () => {
