@@ -65,20 +65,19 @@ function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
   return result;
 }
 
-/** A patch without what it may not change: the puller's container, and containers it would add in its name. */
+/** A patch without what it may not change: the puller's container, and that there is one at all. */
 function allowed(patch: JsonObject): JsonObject {
-  const spec = patch["spec"];
-  if (!isObject(spec) || spec["initContainers"] === undefined) return patch;
-  if (!Array.isArray(spec["initContainers"])) {
-    // null would take the puller away, and the runtime would see an empty directory.
-    const { initContainers: _removed, ...others } = spec;
-    return { ...patch, spec: others };
-  }
-  const initContainers = (spec["initContainers"] as readonly Json[]).map((container) => {
+  const { spec, ...others } = patch;
+  // The schema lets nothing else through; null would take the whole pod away.
+  if (!isObject(spec)) return others;
+  const { initContainers, ...otherFields } = spec;
+  // Without its puller the runtime would see an empty directory.
+  if (!Array.isArray(initContainers)) return { ...others, spec: otherFields };
+  const items = (initContainers as readonly Json[]).map((container) => {
     if (!isObject(container) || container["name"] !== pullContainerName) return container;
     return Object.fromEntries(Object.entries(container).filter(([key]) => allowedPullFields.has(key)));
   });
-  return { ...patch, spec: { ...spec, initContainers } };
+  return { ...others, spec: { ...otherFields, initContainers: items } };
 }
 
 /**
