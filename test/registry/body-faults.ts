@@ -39,7 +39,16 @@ export function faultyBody(
       return finish(injected(source, action.afterLines, action.line, tookEffect));
     case "close-after-lines":
       return finish(firstLines(source, action.lines, tookEffect));
-    default:
+    case "content-length":
+    case "content-range":
+    case "delay":
+    case "header":
+    case "ignore-range":
+    case "raw":
+    case "redirect":
+    case "redirect-origin":
+    case "refuse":
+    case "status":
       return finish(source);
   }
 }

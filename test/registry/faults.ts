@@ -28,10 +28,10 @@ export type FaultAction =
   | { readonly kind: "redirect-origin"; readonly origin: string; readonly status?: number }
   /** The target is asked without Range: 200 and the whole body. */
   | { readonly kind: "ignore-range" }
-  /** Another value, none, the same twice, or first and last byte moved. The body stays. */
+  /** Another value, none ("missing"), the same twice ("doubled"), or first and last byte moved. The body stays. */
   | {
       readonly kind: "content-range";
-      readonly value: string | "missing" | "doubled" | { readonly shiftBytes: number };
+      readonly value: string | { readonly shiftBytes: number };
     }
   | { readonly kind: "content-length"; readonly delta: number | "missing" | "doubled" }
   /**

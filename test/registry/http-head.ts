@@ -85,7 +85,19 @@ export function faultyHead(original: Head, fault: ChosenFault | undefined, hasBo
       const length = Buffer.from(action.body as string).length;
       return replaced(replaced(head, "transfer-encoding", []), "content-length", [String(length)]);
     }
-    default:
+    case "close-after-lines":
+    case "corrupt":
+    case "cut":
+    case "delay":
+    case "drip":
+    case "ignore-range":
+    case "inject-line":
+    case "raw":
+    case "redirect":
+    case "redirect-origin":
+    case "refuse":
+    case "stall":
+    case "status":
       return head;
   }
 }

@@ -129,13 +129,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
       ...auth,
     }),
   );
-  const [command = "docker-registry", ...args] = [
-    ...(options.namespace?.execPrefix ?? []),
-    "docker-registry",
-    "serve",
-    file("config.yml"),
-  ];
-  const server = startServer(command, args, {
+  const line = [...(options.namespace?.execPrefix ?? []), "docker-registry", "serve", file("config.yml")];
+  const server = startServer(line[0] ?? "", line.slice(1), {
     logFile: file("registry.log"),
     ...(options.detached === undefined ? {} : { detached: options.detached }),
   });
