@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -276,6 +276,27 @@ describeCluster("the chart on a real API server, in namespaces that enforce rest
     await startOperator();
     await operator?.stop("SIGTERM");
     expect(operator?.log()).not.toContain("list or watch failed");
+  });
+
+  test("upgrades the definition with the chart, which Helm's own folder for definitions would not", async () => {
+    const older = join(plane.directory, "older-chart");
+    cpSync(chartDirectory, older, { recursive: true });
+    const file = join(older, "files/models.yaml");
+    writeFileSync(file, readFileSync(file, "utf8").replace("name: Pulled", "name: Fetched"));
+    const columns = async (): Promise<string> =>
+      (
+        await plane.kubectl([
+          "get",
+          "crd",
+          "models.ocimodel.dev",
+          "-o",
+          "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}",
+        ])
+      ).stdout;
+    await plane.helm(["upgrade", "ocimodel", older, "--namespace", system]);
+    expect(await columns()).toContain("Fetched");
+    await release("upgrade");
+    expect(await columns()).toBe("Variant Pulled Ready Status Age Size Digest Reason");
   });
 
   test("uninstalls: the definition and the Models stay, and a new release takes them over", async () => {
