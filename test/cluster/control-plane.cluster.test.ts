@@ -1,11 +1,23 @@
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startTicks } from "./cache.ts";
 import { startControlPlane, type ControlPlane } from "./control-plane.ts";
 import { waitFor } from "./run-command.ts";
 import { describeCluster } from "./suites.ts";
+
+function commandLines(): readonly string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+      } catch {
+        return "";
+      }
+    });
+}
 
 describeCluster("control plane", () => {
   let first: ControlPlane;
@@ -46,7 +58,7 @@ describeCluster("control plane", () => {
     expect(pod.stderr).toContain("violates PodSecurity");
   });
 
-  test("collects what loses its owner, and schedules", async () => {
+  test("collects what loses its owner", async () => {
     const apply = async (object: object): Promise<string> =>
       (
         await first.kubectl(["create", "-o", "jsonpath={.metadata.uid}", "-f", "-"], {
@@ -80,6 +92,26 @@ describeCluster("control plane", () => {
   test("Helm 4 reaches it", async () => {
     expect((await first.helm(["version", "--short"])).stdout).toMatch(/^v4\./);
     expect((await first.helm(["list"])).stdout).toContain("NAME");
+  });
+
+  test("an aborted start leaves no process and no file", async () => {
+    const directory = join(first.directory, "aborted");
+    const controller = new AbortController();
+    const started = startControlPlane({ directory, signal: controller.signal });
+    await waitFor("etcd to start", () => existsSync(join(directory, "etcd")));
+    controller.abort(new Error("called off"));
+    await expect(started).rejects.toThrow("called off");
+    expect(existsSync(directory)).toBe(false);
+    expect(commandLines().filter((line) => line.includes(directory))).toEqual([]);
+  });
+
+  test("a server that cannot start is named with its log, at once", async () => {
+    const directory = join(first.directory, "broken");
+    mkdirSync(directory);
+    // etcd finds a file where its data folder is to be.
+    writeFileSync(join(directory, "etcd"), "");
+    await expect(startControlPlane({ directory })).rejects.toThrow(/--- etcd\n.*not a directory/s);
+    expect(existsSync(directory)).toBe(false);
   });
 
   test("a killed owner leaves no process, and the next start removes its files", async () => {

@@ -8,15 +8,17 @@ import {
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
-import { componentPath, ensureKubernetesTools } from "./binary.ts";
-import { isAlive, startTicks } from "./cache.ts";
+import { componentPath, ensureKubernetesTools, type Component } from "./binary.ts";
+import { isAlive, startTicks, writeWhole } from "./cache.ts";
 import { makeCertificates } from "./certificates.ts";
+import { kubeconfigText } from "./kubeconfig.ts";
 import {
   runCommand,
   startServer,
@@ -27,6 +29,7 @@ import {
 } from "./run-command.ts";
 
 export type ControlPlaneOptions = {
+  /** Aborts the start. */
   readonly signal?: AbortSignal;
   readonly auditLog?: boolean;
   /** The controller manager: garbage collector, Deployments, service accounts. Default true. */
@@ -81,97 +84,93 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Removes folders of runs whose process is gone: a killed run cleans nothing itself. */
+/** Removes our folders of runs whose process is gone: a killed run cleans nothing itself. */
 function sweep(): void {
   for (const name of readdirSync(tmpdir()).filter((each) => each.startsWith(prefix))) {
     const directory = join(tmpdir(), name);
+    const status = statSync(directory, { throwIfNoEntry: false });
+    if (status === undefined || status.uid !== process.getuid?.()) continue;
+    if (!hasLivingOwner(directory, status.mtimeMs)) rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function hasLivingOwner(directory: string, changedMs: number): boolean {
+  try {
+    return isAlive(
+      JSON.parse(readFileSync(join(directory, "owner.json"), "utf8")) as Parameters<typeof isAlive>[0],
+    );
+  } catch {
+    // Without an owner it is being made, or was when its run was killed.
+    return Date.now() - changedMs < 60_000;
+  }
+}
+
+/**
+ * Starts etcd and the API server (ready in about 2 s), then the others. Everything dies with this process. Aborting the
+ * signal while it starts ends all of it.
+ */
+export async function startControlPlane(options: ControlPlaneOptions = {}): Promise<ControlPlane> {
+  sweep();
+  for (let attempt = 1; ; attempt += 1) {
+    options.signal?.throwIfAborted();
+    const directory = options.directory ?? mkdtempSync(join(tmpdir(), prefix));
+    mkdirSync(directory, { recursive: true });
+    writeWhole(
+      join(directory, "owner.json"),
+      JSON.stringify({ pid: process.pid, startTicks: startTicks(process.pid) }),
+    );
+    const servers: NamedServer[] = [];
     try {
-      const owner = JSON.parse(readFileSync(join(directory, "owner.json"), "utf8")) as Parameters<
-        typeof isAlive
-      >[0];
-      if (!isAlive(owner)) rmSync(directory, { recursive: true, force: true });
-    } catch {
-      // Without an owner it is being made, or belongs to another user.
+      return await boot(directory, options, servers);
+    } catch (error) {
+      const logs = servers.map(({ name, server }) => `--- ${name}\n${server.log()}`).join("\n");
+      await stopAll(directory, servers);
+      options.signal?.throwIfAborted();
+      // Another process may have taken a port between our finding it free and the server's listening.
+      if (attempt < 3 && logs.includes("address already in use")) continue;
+      throw new Error(`the control plane did not start\n${logs}`, { cause: error });
     }
   }
 }
 
-/** Kubeconfig text for a server with a bearer token. */
-function kubeconfigText(options: {
-  server: string;
-  caFile: string;
-  token: string;
-  namespace?: string;
-}): string {
-  return JSON.stringify({
-    apiVersion: "v1",
-    kind: "Config",
-    clusters: [
-      {
-        name: "ocimodel",
-        cluster: {
-          server: options.server,
-          "certificate-authority-data": readFileSync(options.caFile).toString("base64"),
-        },
-      },
-    ],
-    users: [{ name: "user", user: { token: options.token } }],
-    contexts: [
-      {
-        name: "ocimodel",
-        context: {
-          cluster: "ocimodel",
-          user: "user",
-          ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
-        },
-      },
-    ],
-    "current-context": "ocimodel",
-  });
-}
+type NamedServer = { readonly name: string; readonly server: Server };
 
-/** Starts etcd and the API server (ready in about 2 s), then the others. Everything dies with this process. */
-export async function startControlPlane(options: ControlPlaneOptions = {}): Promise<ControlPlane> {
-  sweep();
-  const directory = options.directory ?? mkdtempSync(join(tmpdir(), prefix));
-  mkdirSync(directory, { recursive: true });
-  writeFileSync(
-    join(directory, "owner.json"),
-    JSON.stringify({ pid: process.pid, startTicks: startTicks(process.pid) }),
-  );
-  const servers: { readonly name: string; readonly server: Server }[] = [];
-  const stop = async (): Promise<void> => {
-    for (const { server } of servers.toReversed()) await server.stop();
-    rmSync(directory, { recursive: true, force: true });
-  };
-  const start = async (
-    name: Parameters<typeof componentPath>[0],
-    args: readonly string[],
-  ): Promise<Server> => {
-    const server = startServer(await componentPath(name), args, {
-      logFile: join(directory, `${name}.log`),
-      cwd: directory,
-      ...(options.detached === undefined ? {} : { detached: options.detached }),
-    });
-    servers.push({ name, server });
-    return server;
-  };
-  try {
-    return await boot(directory, options, start, servers, stop);
-  } catch (error) {
-    const logs = servers.map(({ name, server }) => `--- ${name}\n${server.log()}`).join("\n");
-    await stop();
-    throw new Error(`the control plane did not start\n${logs}`, { cause: error });
-  }
+async function stopAll(directory: string, servers: readonly NamedServer[]): Promise<void> {
+  // Nothing is kept, so nothing is closed with care: an API server takes seconds for that.
+  await Promise.all(servers.map(async ({ server }) => server.stop("SIGKILL")));
+  rmSync(directory, { recursive: true, force: true });
 }
 
 async function boot(
   directory: string,
   options: ControlPlaneOptions,
-  start: (name: Parameters<typeof componentPath>[0], args: readonly string[]) => Promise<Server>,
-  servers: readonly { readonly name: string; readonly server: Server }[],
-  stop: () => Promise<void>,
+  servers: NamedServer[],
 ): Promise<ControlPlane> {
+  const start = async (name: Component, args: readonly string[]): Promise<void> => {
+    const path = await componentPath(name);
+    options.signal?.throwIfAborted();
+    const server = startServer(path, args, {
+      logFile: join(directory, `${name}.log`),
+      cwd: directory,
+      ...(options.detached === undefined ? {} : { detached: options.detached }),
+    });
+    servers.push({ name, server });
+  };
+  const ready = async (what: string, isReady: () => Promise<boolean>): Promise<void> => {
+    await waitFor(
+      what,
+      async () => {
+        const ended = servers.find(({ server }) => server.hasEnded());
+        if (ended !== undefined) throw new Error(`${ended.name} ended`);
+        return isReady();
+      },
+      {
+        timeoutMs: 60_000,
+        intervalMs: 50,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      },
+    );
+  };
   const [client, peer, secure] = [await freePort(), await freePort(), await freePort()];
   const { caFile } = await makeCertificates(directory, options.advertiseAddress);
   const file = (name: string): string => join(directory, name);
@@ -268,11 +267,7 @@ async function boot(
       return false;
     }
   };
-  await waitFor("the API server", () => get("/readyz"), {
-    timeoutMs: 60_000,
-    intervalMs: 50,
-    describe: () => servers.map((each) => each.server.log()).join("\n"),
-  });
+  await ready("the API server", async () => get("/readyz"));
   const leaderless = "--leader-elect=false";
   if (options.controllers !== false) {
     await start("kube-controller-manager", [
@@ -280,26 +275,18 @@ async function boot(
       `--service-account-private-key-file=${file("service-account.key")}`,
       `--root-ca-file=${caFile}`,
       "--use-service-account-credentials=true",
-      "--bind-address=127.0.0.1",
-      `--secure-port=${await freePort()}`,
-      `--cert-dir=${file("controller-manager")}`,
+      "--secure-port=0",
       "--node-monitor-grace-period=20s",
       leaderless,
     ]);
-    await waitFor(
-      "the default service account",
-      () => get("/api/v1/namespaces/default/serviceaccounts/default"),
-      {
-        timeoutMs: 60_000,
-      },
+    await ready("the default service account", async () =>
+      get("/api/v1/namespaces/default/serviceaccounts/default"),
     );
   }
   if (options.scheduler !== false) {
     await start("kube-scheduler", [
       `--kubeconfig=${kubeconfigFor({ token: systemTokens["kube-scheduler"] })}`,
-      "--bind-address=127.0.0.1",
-      `--secure-port=${await freePort()}`,
-      `--cert-dir=${file("scheduler")}`,
+      "--secure-port=0",
       leaderless,
     ]);
   }
@@ -310,7 +297,11 @@ async function boot(
     (args, toolOptions = {}) =>
       runCommand(path, args, {
         ...toolOptions,
-        env: { KUBECONFIG: toolOptions.kubeconfig ?? kubeconfig, ...helmHome(directory), ...toolOptions.env },
+        env: {
+          KUBECONFIG: toolOptions.kubeconfig ?? kubeconfig,
+          ...toolHomes(directory),
+          ...toolOptions.env,
+        },
       });
   return {
     server,
@@ -323,15 +314,16 @@ async function boot(
     kubectl: tool(tools.kubectl),
     helm: tool(tools.helm),
     kubeconfigFor,
-    stop,
+    stop: async () => stopAll(directory, servers),
   };
 }
 
-/** Helm writes caches only below the control plane's own folder. */
-function helmHome(directory: string): Record<string, string> {
+/** kubectl and Helm write caches only below the control plane's own folder. */
+function toolHomes(directory: string): Record<string, string> {
   const home = join(directory, "helm");
   if (!existsSync(home)) mkdirSync(home);
   return {
+    KUBECACHEDIR: join(home, "kube"),
     HELM_CACHE_HOME: join(home, "cache"),
     HELM_CONFIG_HOME: join(home, "config"),
     HELM_DATA_HOME: join(home, "data"),

@@ -46,14 +46,14 @@ export async function ensurePackages(packages: readonly string[], files: readonl
       `${missing().join(", ")} missing and not installable: ${obstacle}; install ${packages.join(" ")}`,
     );
   }
-  await withLock("apt", async () => {
+  const work = async (): Promise<void> => {
     if (missing().length === 0) return;
     console.error(`installing ${packages.join(" ")}`);
     const env = { DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
     const install = [
       "-c",
       `created=; if [ ! -e /usr/sbin/policy-rc.d ]; then printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; created=1; fi
-       apt-get install -y -q --no-install-recommends ${packages.join(" ")}; code=$?
+       apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends ${packages.join(" ")}; code=$?
        [ -z "$created" ] || rm -f /usr/sbin/policy-rc.d; exit $code`,
     ];
     const first = await runCommand("sh", install, { env, allowFailure: true });
@@ -65,7 +65,8 @@ export async function ensurePackages(packages: readonly string[], files: readonl
     const still = missing();
     if (still.length > 0)
       throw new Error(`${packages.join(" ")} are installed, but ${still.join(", ")} are not there`);
-  });
+  };
+  await withLock("apt", work, { scope: "machine" });
 }
 
 /** Why suites with a control plane cannot run here; undefined when they can. */

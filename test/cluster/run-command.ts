@@ -12,7 +12,14 @@ export type CommandOptions = {
   /** Resolve also when the exit code is not 0. */
   readonly allowFailure?: boolean;
   readonly timeoutMs?: number;
+  /** Kills the command. */
+  readonly signal?: AbortSignal;
 };
+
+/** A command that the kernel kills when this process dies, however that happens (parent-death signal). */
+export function boundToUs(command: string, args: readonly string[]): [string, readonly string[]] {
+  return ["setpriv", ["--pdeathsig", "KILL", "--", command, ...args]];
+}
 
 /** Runs a command to its end; rejects with both outputs unless it succeeds. */
 export async function runCommand(
@@ -25,6 +32,7 @@ export async function runCommand(
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: { ...process.env, ...options.env },
     ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
@@ -54,14 +62,14 @@ export async function runCommand(
 export type Server = {
   readonly child: ChildProcess;
   readonly logFile: string;
+  hasEnded(): boolean;
   /** The end of its log, for error messages. */
   log(): string;
   stop(signal?: NodeJS.Signals): Promise<void>;
 };
 
 /**
- * Starts a server that logs to a file. Unless `detached`, the kernel kills it when this process dies, however that
- * happens (parent-death signal), so a killed run leaves nothing behind.
+ * Starts a server that logs to a file. Unless `detached` it dies with this process, so a killed run leaves none behind.
  */
 export function startServer(
   command: string,
@@ -80,27 +88,29 @@ export function startServer(
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.detached === true ? { detached: true } : {}),
   };
-  const child =
-    options.detached === true
-      ? spawn(command, args, spawnOptions)
-      : spawn("setpriv", ["--pdeathsig", "KILL", "--", command, ...args], spawnOptions);
+  const child = spawn(
+    ...(options.detached === true ? ([command, args] as const) : boundToUs(command, args)),
+    spawnOptions,
+  );
   closeSync(log);
-  child.on("error", () => undefined);
   if (options.detached === true) child.unref();
+  let isEnded = false;
   const ended = new Promise<void>((resolve) => {
-    child.on("exit", () => {
+    const end = (): void => {
+      isEnded = true;
       resolve();
-    });
-    child.on("error", () => {
-      resolve();
-    });
+    };
+    child.on("exit", end);
+    // It could not be started at all.
+    child.on("error", end);
   });
   return {
     child,
     logFile: options.logFile,
+    hasEnded: () => isEnded,
     log: () => readFileSync(options.logFile, "utf8").split("\n").slice(-30).join("\n"),
     stop: async (signal = "SIGTERM") => {
-      if (child.exitCode !== null || child.signalCode !== null) return;
+      if (isEnded) return;
       child.kill(signal);
       const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
       await ended;
@@ -117,10 +127,12 @@ export async function waitFor<T>(
     readonly timeoutMs?: number;
     readonly intervalMs?: number;
     readonly describe?: () => string;
+    readonly signal?: AbortSignal;
   } = {},
 ): Promise<T> {
   const deadline = performance.now() + (options.timeoutMs ?? 30_000);
   for (;;) {
+    options.signal?.throwIfAborted();
     const result = await isTrue();
     if (result !== undefined && result !== false) return result;
     if (performance.now() > deadline) {
