@@ -108,6 +108,8 @@ export type StorageSpec = {
   readonly type?: "Ephemeral" | "PersistentVolumeClaim" | "NodeCache" | "ImageVolume";
   /** Quantity or "auto". */
   readonly size?: string;
+  /** Of an Ephemeral volume: the node's disk, or RAM. */
+  readonly medium?: "Disk" | "Memory";
   readonly storageClassName?: string;
   readonly accessModes?: readonly string[];
   readonly claimName?: string;

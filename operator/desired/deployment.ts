@@ -31,10 +31,9 @@ import {
   registryVolumes,
   temporaryVolumeName,
 } from "./puller-container.ts";
+import { storagePlan, withVolumeMemory } from "./storage.ts";
 import type { WorkloadInput } from "./types.ts";
 
-/** Room on the volume beyond the model itself: directories, records of the store. */
-const volumeHeadroomBytes = 64 * 2 ** 20;
 /** Loading a large model from a slow disk takes long; until then the kubelet must not restart the runtime. */
 const startupSeconds = { period: 2, failures: 1800 };
 
@@ -58,21 +57,11 @@ function mergeEnvironment(variables: readonly JsonObject[]): readonly JsonObject
   return [...byName.values()];
 }
 
-/**
- * What the volume needs, bytes. An archive is there twice, as blob and unpacked; Docker's weights are never in one. The
- * request is what the puller checks for; the limit leaves room for archives that are compressed.
- */
-function volumeBytes({ artifact }: WorkloadInput): { readonly request: number; readonly limit: number } {
-  const { packaging, sizeBytes, weightBytes } = artifact;
-  const archived = packaging === "docker" ? Math.max(0, sizeBytes - weightBytes) : sizeBytes;
-  const request = sizeBytes + archived + volumeHeadroomBytes;
-  return { request, limit: request + archived };
-}
-
 function pullContainer(input: WorkloadInput): JsonObject {
   const { model, configuration, artifact } = input;
   const { include = [], exclude = [], concurrency } = model.spec.puller ?? {};
-  const resources = pullerResources(model, configuration);
+  const storage = storagePlan(model, artifact);
+  const resources = withVolumeMemory(pullerResources(model, configuration), storage.memoryBytes);
   const requests = (resources["requests"] ?? {}) as JsonObject;
   return {
     name: pullContainerName,
@@ -93,10 +82,13 @@ function pullContainer(input: WorkloadInput): JsonObject {
     ...pullerEnvironment(configuration),
     ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],
     // The scheduler must not choose a node whose disk cannot take the model.
-    resources: {
-      ...resources,
-      requests: { "ephemeral-storage": bytesQuantity(volumeBytes(input).request), ...requests },
-    },
+    resources:
+      storage.ephemeralStorageBytes === 0
+        ? resources
+        : {
+            ...resources,
+            requests: { "ephemeral-storage": bytesQuantity(storage.ephemeralStorageBytes), ...requests },
+          },
     securityContext: containerSecurityContext,
     terminationMessagePolicy: "File",
     volumeMounts: [{ mountPath: storeMountPath, name: modelVolumeName }, ...registryVolumeMounts(model)],
@@ -170,7 +162,7 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
 
 /** Devices and RAM that the placement asks for; what the user states wins, but for the devices. */
 function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObject {
-  const { placement, runtime } = input;
+  const { model, artifact, placement, runtime } = input;
   const stated = settings.resources ?? (runtime.definition.resources as JsonObject);
   const statedLimits = (stated["limits"] ?? {}) as JsonObject;
   const devices: JsonObject =
@@ -184,11 +176,12 @@ function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObje
       : {};
   const limits = { ...statedLimits, ...devices };
   const requests = { ...memory, ...(stated["requests"] as JsonObject | undefined), ...devices };
-  return {
+  const resources = {
     ...stated,
     ...(Object.keys(requests).length === 0 ? {} : { requests }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
   };
+  return withVolumeMemory(resources, storagePlan(model, artifact).memoryBytes);
 }
 
 /** The complete Deployment. */
@@ -225,7 +218,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
       terminationGracePeriodSeconds: 30,
       ...(tolerations.length === 0 ? {} : { tolerations }),
       volumes: [
-        { name: modelVolumeName, emptyDir: { sizeLimit: bytesQuantity(volumeBytes(input).limit) } },
+        storagePlan(model, artifact).volume,
         { name: temporaryVolumeName, emptyDir: {} },
         ...(runtime.definition.sharedMemory
           ? [{ name: "shared-memory", emptyDir: { medium: "Memory" } }]

@@ -121,3 +121,16 @@ export function checkSpace(
     );
   }
 }
+
+/**
+ * Refuses before the first byte when a volume in RAM would take more than the container's memory limit leaves: the kernel
+ * would kill the puller in the middle. `room` undefined means that there is no limit.
+ */
+export function checkMemory(need: SpaceNeed, room: number | undefined): void {
+  if (room === undefined || need.bytes <= room) return;
+  throw new AppError(
+    "OutOfSpace",
+    `the volume is in memory, the model needs ${need.bytes} more bytes and the puller's memory limit leaves ${room}; raise spec.puller.resources.limits.memory or use the node's disk`,
+    { context: { neededBytes: need.bytes, freeBytes: room } },
+  );
+}

@@ -9,11 +9,12 @@ import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
 import type { Descriptor, Digest, Registry } from "../oci/types.ts";
 import { modelDirectory, type StoreLayout } from "../store/layout.ts";
+import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
 import { readSeal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
-import { checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
+import { checkMemory, checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
 import type { ProgressTracker } from "./progress.ts";
 import { isPublished, publishModel } from "./publish.ts";
 
@@ -131,6 +132,7 @@ async function warm(
 async function refuseWithoutSpace(layout: StoreLayout, need: ReturnType<typeof spaceNeed>): Promise<void> {
   const free = await onVolume("asking for free space", async () => statfs(layout.root));
   checkSpace(need, { bytes: free.bavail * free.bsize, inodes: free.ffree, totalInodes: free.files });
+  if (isInMemory(free)) checkMemory(need, await memoryRoom());
 }
 
 /** Works on items, so many at once; the first failure stops the others and is the one that is told. */

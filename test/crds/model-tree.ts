@@ -103,6 +103,7 @@ export const specTree: Tree<ModelSpec> = {
   "storage?": {
     "type?": { enum: { Ephemeral: true, PersistentVolumeClaim: true, NodeCache: true, ImageVolume: true } },
     "size?": "string",
+    "medium?": { enum: { Disk: true, Memory: true } },
     "storageClassName?": "string",
     "accessModes?": { items: "string" },
     "claimName?": "string",

@@ -106,6 +106,7 @@ const good: readonly (readonly [string, Fields])[] = [
     },
   ],
   ["ephemeral storage", { source, storage: { type: "Ephemeral", size: "auto" } }],
+  ["ephemeral storage of a size, in RAM", { source, storage: { size: "20.5Gi", medium: "Memory" } }],
   [
     "a puller",
     {
@@ -338,7 +339,12 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     { source, storage: { type: "ImageVolume" } },
     "storage types other than Ephemeral are not yet supported",
   ],
-  ["a size", { source, storage: { size: "10Gi" } }, "storage.size other than auto is not yet supported"],
+  [
+    "a size that is none",
+    { source, storage: { size: "much" } },
+    "storage.size is neither auto nor a quantity of bytes such as 20Gi",
+  ],
+  ["a medium that is none", { source, storage: { medium: "Tape" } }, 'supported values: "Disk", "Memory"'],
   [
     "a storage class",
     { source, storage: { storageClassName: "fast" } },
