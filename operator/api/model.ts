@@ -30,7 +30,7 @@ export type ModelSource = {
   readonly refresh?: { readonly policy: "IfNotPresent" | "OnChange"; readonly interval?: string };
 };
 
-export type AcceleratorVendor = "nvidia" | "amd" | "intel" | "none";
+export type AcceleratorVendor = "nvidia" | "amd" | "intel" | "habana" | "none";
 
 export type AcceleratorRequirement = {
   readonly vendor: AcceleratorVendor;
@@ -140,7 +140,14 @@ export type ModelSpec = {
 };
 
 export type Verdict =
-  "Selected" | "Fits" | "TooLarge" | "NoMatchingNode" | "RuntimeUnsupported" | "Unresolvable" | "Pending";
+  | "Selected"
+  | "Fits"
+  | "NoFreeCapacity"
+  | "TooLarge"
+  | "NoMatchingNode"
+  | "RuntimeUnsupported"
+  | "Unresolvable"
+  | "Pending";
 
 /** What is known of one variant: its artifact as `inspect` told it, and the verdict. */
 export type VariantStatus = {
@@ -172,7 +179,7 @@ export type SelectedStatus = {
   readonly requiredBytes: number;
   /** Why this one, in a sentence. */
   readonly reason: string;
-  /** `nvidia` or `none`. */
+  /** Vendor of the devices; `none`: CPUs. */
   readonly accelerator: AcceleratorVendor;
   /** Number of nodes that it fits on. */
   readonly nodes: number;

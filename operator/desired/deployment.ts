@@ -5,6 +5,7 @@ import { resolveRelativeReference } from "../../puller/oci/reference.ts";
 import type { Json, JsonObject, RuntimeSpec } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
+import { deviceTolerations } from "../selection/tolerations.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import {
   defaultModelMountPath,
@@ -99,7 +100,7 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
   const { model, artifact, placement, runtime } = input;
   const { definition } = runtime;
   const mountPath = settings.mountPath ?? defaultModelMountPath;
-  const usesDevice = placement.deviceResource !== undefined;
+  const usesDevice = placement.accelerator !== "none";
   const port = settings.port ?? definition.port;
   const image =
     settings.image ?? (usesDevice ? (definition.acceleratorImage ?? definition.image) : definition.image);
@@ -128,7 +129,10 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
       { name: "MODEL_PARALLEL", value: String(parallel) },
       // Engines that divide one cache among their sequences are given the whole.
       { name: "MODEL_CACHE_TOKENS", value: String(contextLength * parallel) },
-      { name: "MODEL_GPU_COUNT", value: String(placement.deviceResource?.count ?? 0) },
+      {
+        name: "MODEL_GPU_COUNT",
+        value: String((placement.deviceResource ?? placement.deviceClaim)?.count ?? 0),
+      },
       { name: "MODEL_PORT", value: String(port) },
       // Images of inference servers write caches to their home; the root file system is read-only.
       { name: "HOME", value: "/tmp" },
@@ -188,9 +192,9 @@ function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObje
 export function workloadDeployment(input: WorkloadInput): KubeObject {
   const { model, artifact, placement, variantName, runtime } = input;
   const settings = runtimeSettings(input);
-  const usesDevice = placement.deviceResource !== undefined;
+  const usesDevice = placement.accelerator !== "none";
   const tolerations: readonly JsonObject[] = [
-    ...(usesDevice ? [{ effect: "NoSchedule", key: "nvidia.com/gpu", operator: "Exists" }] : []),
+    ...(placement.accelerator === "none" ? [] : deviceTolerations(placement.accelerator)),
     ...(settings.tolerations ?? []),
   ];
   const template: JsonObject = {

@@ -41,6 +41,7 @@ export function nodeHardware(node: Node): NodeHardware {
       .map((key) => key.slice(cpuFeaturePrefix.length))
       .sort(),
     accelerators: nvidiaAccelerators(labels, allocatable),
+    notes: [],
     isUnschedulable: node.spec?.unschedulable === true || node.metadata.deletionTimestamp !== undefined,
     labels,
     taints: node.spec?.taints ?? [],

@@ -42,12 +42,14 @@ export function nvidiaAccelerators(
   return [
     {
       vendor: "nvidia",
-      resourceName: nvidiaResourceName,
+      access: { kind: "resource", name: nvidiaResourceName },
+      isUnifiedMemory: false,
       count,
       ...(product === undefined ? {} : { product }),
       ...(uncertainty === undefined && memoryMebibytes !== undefined
-        ? { memoryBytes: memoryMebibytes * 2 ** 20 }
+        ? { memoryBytes: memoryMebibytes * 2 ** 20, memorySource: "vendor-label" as const }
         : {}),
+      ...(isShared ? { sharedBy: replicas } : {}),
       ...(major === undefined ? {} : { computeCapability: [major, minor ?? 0] as const }),
       ...(uncertainty === undefined ? {} : { uncertainty }),
     },

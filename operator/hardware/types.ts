@@ -1,20 +1,52 @@
-// What a node is, whatever dialect its labels speak. Unknown is `undefined`, never 0.
+// What a node is, whatever dialect its labels speak. Unknown is `undefined`, never 0. Types only.
 
-/** Accelerators of one kind on one node. */
-export type NodeAccelerators = {
-  readonly vendor: "nvidia" | "amd" | "intel";
-  /** Extended resource that a pod asks for, e.g. `nvidia.com/gpu`. */
-  readonly resourceName: string;
+export type DeviceVendor = "nvidia" | "amd" | "intel" | "habana";
+
+/**
+ * Where a figure comes from, most trusted first: a DRA ResourceSlice, a label of the vendor's own discovery, a label
+ * of the cloud or its autoscaler, a table of products known by name, the node's RAM where devices have none of their own.
+ */
+export type FactSource = "dra" | "vendor-label" | "cloud-label" | "product-table" | "unified-memory";
+
+/** How a pod asks for devices: an extended resource of a device plugin, or a DRA claim on a device class. */
+export type DeviceAccess =
+  | { readonly kind: "resource"; readonly name: string }
+  | { readonly kind: "claim"; readonly deviceClassName: string; readonly driver: string };
+
+/**
+ * One way in which a pod template can ask for devices. Pods of one template land only on nodes that offer this very
+ * way: a MIG slice has a resource of its own, and memory shared with the host is requested as RAM.
+ */
+export type DeviceWay = {
+  readonly vendor: DeviceVendor;
+  readonly access: DeviceAccess;
+  /** The devices use the node's RAM, so what they need is requested as RAM. */
+  readonly isUnifiedMemory: boolean;
+};
+
+/** Accelerators of one class on one node: one way to ask for them, one product, one memory. */
+export type NodeAccelerators = DeviceWay & {
   /** Allocatable devices (shares, where a device is shared). */
   readonly count: number;
+  /** Of these, not requested by pods on the node; undefined: nobody counted. */
+  readonly freeCount?: number;
+  /** Name as its most trusted dialect has it: `NVIDIA-L4`, `AMD_Instinct_MI300X_OAM`, `Flex_170`, `nvidia-tesla-t4`. */
   readonly product?: string;
-  /** Memory of one device, bytes; divided by the shares where devices are shared. */
+  /** Memory that one device (one MIG slice) gives to one pod, bytes; undefined: unknown, and `uncertainty` says why. */
   readonly memoryBytes?: number;
-  /** [major, minor]. */
+  readonly memorySource?: FactSource;
+  /** CUDA compute capability, [major, minor]. */
   readonly computeCapability?: readonly [number, number];
+  /** Pods per device; undefined: not shared. A shared device promises no memory to any one pod. */
+  readonly sharedBy?: number;
+  /** MIG profile of the slices, `1g.10gb`. */
+  readonly migProfile?: string;
   /** What is contradictory or missing, for the message. */
   readonly uncertainty?: string;
 };
+
+/** A part of a node that pods have not requested. */
+export type FreeCapacity = { readonly cpuMillis?: number; readonly memoryBytes?: number };
 
 export type NodeHardware = {
   readonly name: string;
@@ -24,10 +56,17 @@ export type NodeHardware = {
   readonly allocatableCpuMillis?: number;
   readonly allocatableMemoryBytes?: number;
   readonly allocatableEphemeralBytes?: number;
+  /** Allocatable minus what scheduled pods request; undefined: nobody counted. */
+  readonly free?: FreeCapacity;
+  /** Node Feature Discovery CPU flags, sorted: `AVX2`, `AMXINT8`, `ASIMDHP`. */
   readonly cpuFeatures: readonly string[];
+  /** By class; empty: no device that a pod can ask for. */
   readonly accelerators: readonly NodeAccelerators[];
+  /** Contradictions between labels and doubts, in words, for messages; empty: none. */
+  readonly notes: readonly string[];
   /** Cordoned, or being deleted: takes no new pod. */
   readonly isUnschedulable: boolean;
+  /** All labels: users' own selector terms may read any. */
   readonly labels: Readonly<Record<string, string>>;
   readonly taints: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
 };

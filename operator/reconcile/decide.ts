@@ -2,7 +2,7 @@
 
 import { isInspectFailure, type InspectFacts, type InspectFailure } from "../../puller/contract.ts";
 import type { VariantSpec, VariantStatus } from "../api/model.ts";
-import type { JsonObject } from "../api/model.ts";
+import type { AcceleratorVendor, JsonObject } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
 import { nodeHardware } from "../hardware/node-hardware.ts";
@@ -69,9 +69,7 @@ function pastFailure(observed: Observed, reference: string): InspectFailure | un
 }
 
 /** The running variant as far as the spec still lists it. */
-function currentVariant(
-  observed: Observed,
-): { variant: string; accelerator: "nvidia" | "amd" | "intel" | "none" } | undefined {
+function currentVariant(observed: Observed): { variant: string; accelerator: AcceleratorVendor } | undefined {
   const selected = observed.model.status?.selected;
   return selected === undefined
     ? undefined

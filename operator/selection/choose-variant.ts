@@ -1,11 +1,13 @@
 // Chooses the variant: the user's order, first one that fits some node, with a verdict and numbers for every one. Pure.
 
 import type { AcceleratorVendor, JsonObject, SelectionSpec } from "../api/model.ts";
-import type { NodeHardware } from "../hardware/types.ts";
+import { deviceWays } from "../hardware/device-way.ts";
+import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
 import { formatBytes, parseQuantity } from "../kube/quantity.ts";
-import { matchesGlob, obstacle, type Obstacle, type PodDemand } from "./fit.ts";
+import { obstacle, type Obstacle, type PodDemand } from "./fit.ts";
 import { estimateFootprint } from "./footprint.ts";
-import { nodeSelectorTerms } from "./node-selector.ts";
+import { nodeAffinityTerms } from "./node-affinity.ts";
+import { deviceTolerations } from "./tolerations.ts";
 import type { Candidate, Choice, Placement, VariantVerdict } from "./types.ts";
 
 export type SelectionInput = {
@@ -27,9 +29,6 @@ type Attempt = {
   readonly isTooLarge: boolean;
 };
 
-/** Tolerated by every pod that uses the device, as device plugins' own documentation asks. */
-const deviceToleration: JsonObject = { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" };
-
 /** Words for what the obstacles of all nodes have in common: the best of those too small, then counts of the rest. */
 function describeObstacles(
   needed: string,
@@ -48,73 +47,77 @@ function describeObstacles(
   const lacking = obstacles.filter(({ obstacle: found }) => found.kind === "no-accelerator").length;
   if (lacking > 0) parts.push(`${lacking} ${lacking === 1 ? "node lacks" : "nodes lack"} a ${noun}`);
   const others = obstacles.flatMap(({ node, obstacle: found }) =>
-    found.kind === "other" || found.kind === "unknown" ? [`${node}: ${found.what}`] : [],
+    found.kind === "other" || found.kind === "unknown" || found.kind === "taken"
+      ? [`${node}: ${found.what}`]
+      : [],
   );
   parts.push(...others.slice(0, 3));
   if (others.length > 3) parts.push(`and ${others.length - 3} more nodes`);
   return parts.join("; ");
 }
 
-/** Tries one candidate in one way (as stated, or on CPUs although it states an accelerator). */
-function attempt(input: SelectionInput, candidate: Candidate, onCpu: boolean): Attempt {
+/** Tries one candidate as stated in each way that the cluster offers: the first that some node fits, else the first. */
+function attemptStated(input: SelectionInput, candidate: Candidate): Attempt {
+  const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
+  if (vendor === "none") return attempt(input, candidate, undefined);
+  const attempts = deviceWays(vendor, input.nodes).map((way) => attempt(input, candidate, way));
+  const found =
+    attempts.find(({ placement }) => placement.freeNodes.length > 0) ??
+    attempts.find(({ placement }) => placement.matchingNodes.length > 0) ??
+    attempts.find(({ isTooLarge }) => isTooLarge) ??
+    attempts[0];
+  return found ?? attempt(input, candidate, undefined);
+}
+
+/** Tries one candidate with devices asked for in one way, or on CPUs, although it may state an accelerator. */
+function attempt(input: SelectionInput, candidate: Candidate, way: DeviceWay | undefined): Attempt {
   const requirements = candidate.variant.requirements ?? {};
   const footprint = estimateFootprint(candidate.artifact, input.selection);
   const accelerator = requirements.accelerator;
-  const usesDevice = !onCpu && accelerator !== undefined && accelerator.vendor !== "none";
+  const usesDevice = way !== undefined;
+  const isCpuFallback = !usesDevice && accelerator !== undefined && accelerator.vendor !== "none";
   const count = accelerator?.count ?? 1;
   const deviceMemoryBytes =
     parseQuantity(accelerator?.memoryPerDevice) ?? Math.ceil(footprint.totalBytes / count);
   const statedMemoryBytes = parseQuantity(requirements.memory);
   // RAM stated beside an accelerator is for the host only: on a fallback to CPUs the whole footprint comes on top.
-  const memoryBytes = onCpu
+  const hostMemoryBytes = isCpuFallback
     ? Math.max(statedMemoryBytes ?? 0, footprint.totalBytes)
     : (statedMemoryBytes ?? (usesDevice ? 0 : footprint.totalBytes));
+  const memoryBytes = hostMemoryBytes + (way?.isUnifiedMemory === true ? deviceMemoryBytes * count : 0);
   const { accelerator: _device, ...withoutAccelerator } = requirements;
   const demand: PodDemand = {
     requirements: usesDevice ? requirements : withoutAccelerator,
-    tolerations: usesDevice
-      ? [deviceToleration, ...input.tolerations(candidate)]
-      : input.tolerations(candidate),
-    device: usesDevice ? { vendor: "nvidia", count, memoryBytes: deviceMemoryBytes } : undefined,
+    tolerations:
+      way === undefined
+        ? input.tolerations(candidate)
+        : [...deviceTolerations(way.vendor), ...input.tolerations(candidate)],
+    device: way === undefined ? undefined : { way, count, memoryBytes: deviceMemoryBytes },
     memoryBytes,
   };
   const matching: NodeHardware[] = [];
+  const free: string[] = [];
   const obstacles: { node: string; obstacle: Obstacle }[] = [];
   for (const node of input.nodes) {
     const found = obstacle(node, demand);
-    if (found === undefined) matching.push(node);
+    if (found === undefined || found.kind === "taken") matching.push(node);
+    if (found === undefined) free.push(node.name);
     else obstacles.push({ node: node.name, obstacle: found });
   }
-  const globs = usesDevice ? (accelerator?.products ?? []) : [];
-  const products =
-    globs.length === 0
-      ? undefined
-      : [
-          ...new Set(
-            input.nodes
-              .flatMap((node) =>
-                node.accelerators.flatMap(({ product }) => (product === undefined ? [] : [product])),
-              )
-              .filter((product) => globs.some((glob) => matchesGlob(glob, product))),
-          ),
-        ].sort();
   const needed = usesDevice
     ? `needs ${formatBytes(deviceMemoryBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`
     : `needs ${formatBytes(memoryBytes)} of RAM`;
   return {
     candidate,
     placement: {
-      accelerator: usesDevice ? "nvidia" : "none",
-      ...(usesDevice ? { deviceResource: { name: "nvidia.com/gpu", count } } : {}),
+      accelerator: way?.vendor ?? "none",
+      ...(way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {}),
       memoryBytes,
       footprint,
-      nodeSelectorTerms: nodeSelectorTerms({
-        requirements: demand.requirements,
-        deviceMemoryBytes: usesDevice ? deviceMemoryBytes : undefined,
-        products,
-      }),
+      nodeSelectorTerms: nodeAffinityTerms(demand, input.nodes),
       matchingNodes: matching.map(({ name }) => name).sort(),
-      isCpuFallback: onCpu,
+      freeNodes: free.sort(),
+      isCpuFallback,
     },
     isTooLarge: matching.length === 0 && obstacles.some(({ obstacle: found }) => found.kind === "memory"),
     message:
@@ -172,13 +175,16 @@ export function chooseVariant(input: SelectionInput): Choice {
     const wantsDevice = requirements.accelerator !== undefined && requirements.accelerator.vendor !== "none";
     if (candidate.runtime === undefined) return undefined;
     if (!wantsDevice && !candidate.runtime.definition.cpu) return undefined;
-    return attempt(input, candidate, false);
+    return attemptStated(input, candidate);
   });
   const fallback = input.candidates.map((candidate, index) => {
     const first = stated[index];
     const isPossible =
-      cpuFallback && first?.placement.accelerator === "nvidia" && candidate.runtime?.definition.cpu === true;
-    return isPossible ? attempt(input, candidate, true) : undefined;
+      cpuFallback &&
+      first !== undefined &&
+      first.placement.accelerator !== "none" &&
+      candidate.runtime?.definition.cpu === true;
+    return isPossible ? attempt(input, candidate, undefined) : undefined;
   });
   const fits = (each: Attempt | undefined): each is Attempt =>
     each !== undefined && each.placement.matchingNodes.length > 0;
@@ -239,6 +245,10 @@ function kept(
   // A cordon is temporary: judge again as if there were none.
   const uncordoned = { ...input, nodes: input.nodes.map((node) => ({ ...node, isUnschedulable: false })) };
   return ways
-    .map(({ placement }) => attempt(uncordoned, candidate, placement.isCpuFallback))
+    .map(({ placement }) =>
+      placement.isCpuFallback
+        ? attempt(uncordoned, candidate, undefined)
+        : attemptStated(uncordoned, candidate),
+    )
     .find(({ placement }) => placement.matchingNodes.length > 0);
 }

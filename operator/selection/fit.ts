@@ -1,7 +1,8 @@
 // Whether a variant, placed on an accelerator or on CPUs, fits a node, and what is missing where it does not. Pure.
 
 import type { JsonObject, Requirements } from "../api/model.ts";
-import type { NodeAccelerators, NodeHardware } from "../hardware/types.ts";
+import { deviceWayKey } from "../hardware/device-way.ts";
+import type { DeviceWay, NodeAccelerators, NodeHardware } from "../hardware/types.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import { matchesNodeSelector } from "./node-selector.ts";
 import { untoleratedTaint } from "./tolerations.ts";
@@ -10,9 +11,9 @@ import { untoleratedTaint } from "./tolerations.ts";
 export type PodDemand = {
   readonly requirements: Requirements;
   readonly tolerations: readonly JsonObject[];
-  /** Devices, and memory each must have; undefined: CPU only. `memoryBytes` 0: not compared. */
+  /** Devices, how they are asked for, and memory each must have; undefined: CPU only. `memoryBytes` 0: not compared. */
   readonly device:
-    { readonly vendor: "nvidia"; readonly count: number; readonly memoryBytes: number } | undefined;
+    { readonly way: DeviceWay; readonly count: number; readonly memoryBytes: number } | undefined;
   /** RAM, bytes; 0: not compared. */
   readonly memoryBytes: number;
 };
@@ -22,6 +23,8 @@ export type Obstacle =
   | { readonly kind: "memory"; readonly hasBytes: number }
   | { readonly kind: "no-accelerator" }
   | { readonly kind: "unknown"; readonly what: string }
+  /** Fits, but other pods hold what it needs. */
+  | { readonly kind: "taken"; readonly what: string }
   | { readonly kind: "other"; readonly what: string };
 
 /** True where `name` matches the glob `pattern`: `*` any run, `?` any one character; case does not matter. */
@@ -43,7 +46,8 @@ function isCapable(accelerators: NodeAccelerators, minimum: string): boolean {
 function deviceObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
   const device = demand.device;
   if (device === undefined) return undefined;
-  const accelerators = node.accelerators.find(({ vendor }) => vendor === device.vendor);
+  const wanted = deviceWayKey(device.way);
+  const accelerators = node.accelerators.find((each) => deviceWayKey(each) === wanted);
   if (accelerators === undefined) return { kind: "no-accelerator" };
   const { products, minComputeCapability } = demand.requirements.accelerator ?? {};
   if (products !== undefined && products.length > 0) {
@@ -72,7 +76,24 @@ function deviceObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undef
   return undefined;
 }
 
-/** The first thing that keeps the pod off the node; undefined when it fits. */
+/** What other pods hold of what the pod needs, on a node that fits; undefined: there is room, or nobody counted. */
+function takenObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
+  const { device } = demand;
+  if (device !== undefined) {
+    const wanted = deviceWayKey(device.way);
+    const found = node.accelerators.find((each) => deviceWayKey(each) === wanted);
+    if (found?.freeCount !== undefined && found.freeCount < device.count) {
+      return { kind: "taken", what: `${found.count - found.freeCount} of its ${found.count} GPUs are taken` };
+    }
+  }
+  const freeBytes = node.free?.memoryBytes;
+  if (freeBytes !== undefined && freeBytes < demand.memoryBytes) {
+    return { kind: "taken", what: `${formatBytes(Math.max(0, freeBytes))} of its RAM are free` };
+  }
+  return undefined;
+}
+
+/** The first thing that keeps the pod off the node; undefined when it fits. `taken` only when nothing else does. */
 export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
   const { requirements } = demand;
   if (node.operatingSystem !== undefined && node.operatingSystem !== "linux") {
@@ -105,5 +126,5 @@ export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | unde
   const taint = untoleratedTaint(node, demand.tolerations);
   if (taint !== undefined) return { kind: "other", what: `its taint ${taint.key} is not tolerated` };
   if (node.isUnschedulable) return { kind: "other", what: "it is cordoned" };
-  return undefined;
+  return takenObstacle(node, demand);
 }

@@ -1,9 +1,24 @@
 // Whether a pod's tolerations let it onto a tainted node. Pure; the rules of core/v1 Toleration.
 
 import type { JsonObject } from "../api/model.ts";
-import type { NodeHardware } from "../hardware/types.ts";
+import type { DeviceVendor, NodeHardware } from "../hardware/types.ts";
 
 type Taint = NodeHardware["taints"][number];
+
+/**
+ * Tolerations of every pod that uses the vendor's devices, since device plugins' own documentation and the node pools
+ * of clouds put such taints on nodes with them.
+ */
+export function deviceTolerations(vendor: DeviceVendor): readonly JsonObject[] {
+  return deviceTaintKeys[vendor].map((key) => ({ effect: "NoSchedule", key, operator: "Exists" }));
+}
+
+const deviceTaintKeys: Readonly<Record<DeviceVendor, readonly string[]>> = {
+  nvidia: ["nvidia.com/gpu"],
+  amd: ["amd.com/gpu"],
+  intel: ["gpu.intel.com/i915", "gpu.intel.com/xe"],
+  habana: ["habana.ai/gaudi"],
+};
 
 /** Taints that come and go with the node's health; a choice that followed them would flap. */
 const transientTaintPrefix = "node.kubernetes.io/";

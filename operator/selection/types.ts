@@ -22,17 +22,29 @@ export type Footprint = {
   readonly contextLength: number;
 };
 
+/** Devices that each pod claims from a DRA driver. */
+export type DeviceClaim = {
+  readonly deviceClassName: string;
+  readonly count: number;
+  /** CEL over `device`; all must hold. */
+  readonly expressions: readonly string[];
+};
+
 /** Where and how the chosen variant runs. */
 export type Placement = {
   readonly accelerator: AcceleratorVendor;
-  /** Extended resource and how many, when an accelerator is used. */
+  /** Extended resource and how many, when a device plugin's accelerators are used. */
   readonly deviceResource?: { readonly name: string; readonly count: number };
+  /** DRA claim, when accelerators are used that no device plugin offers. */
+  readonly deviceClaim?: DeviceClaim;
   /** RAM request, bytes. */
   readonly memoryBytes: number;
   readonly footprint: Footprint;
   /** ORed terms for required node affinity; empty: anywhere. */
   readonly nodeSelectorTerms: readonly NodeSelectorTerm[];
   readonly matchingNodes: readonly string[];
+  /** Of these, nodes with room for one more pod now; equal to them where nobody counts. */
+  readonly freeNodes: readonly string[];
   /** True when this is a CPU fallback of a variant that asks for an accelerator. */
   readonly isCpuFallback: boolean;
 };

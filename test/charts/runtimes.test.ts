@@ -54,6 +54,7 @@ function started(name: string, definition: RuntimeDefinition, devices: number): 
       },
       nodeSelectorTerms: [],
       matchingNodes: [],
+      freeNodes: [],
       isCpuFallback: false,
     },
   }) as unknown as { spec: { template: { spec: { containers: Container[] } } } };

@@ -45,7 +45,7 @@ export const specTree: Tree<ModelSpec> = {
       "reference?": "string",
       "requirements?": {
         "accelerator?": {
-          vendor: { enum: { nvidia: true, amd: true, intel: true, none: true } },
+          vendor: { enum: { nvidia: true, amd: true, intel: true, habana: true, none: true } },
           "count?": "number",
           "memoryPerDevice?": "string",
           "products?": { items: "string" },

@@ -253,12 +253,12 @@ const bad: readonly (readonly [string, Fields, string])[] = [
   [
     "an accelerator of AMD",
     accelerated({ vendor: "amd" }),
-    "accelerator vendors amd and intel are not yet supported",
+    "accelerator vendors amd, intel and habana are not yet supported",
   ],
   [
     "an accelerator of Intel",
     accelerated({ vendor: "intel" }),
-    "accelerator vendors amd and intel are not yet supported",
+    "accelerator vendors amd, intel and habana are not yet supported",
   ],
   ["an unknown vendor", accelerated({ vendor: "tpu" }), 'supported values: "nvidia", "amd", "intel", "none"'],
   ["an accelerator without a vendor", accelerated({ count: 1 }), "accelerator.vendor: Required value"],

@@ -141,6 +141,7 @@ const input: fc.Arbitrary<WorkloadInput> = fc
         },
         nodeSelectorTerms: [],
         matchingNodes: [],
+        freeNodes: [],
         isCpuFallback: false,
       },
     };
