@@ -70,6 +70,7 @@ test("the operator's imports from the puller bring none of the puller's I/O alon
     visit(file);
   const crossing = [...seen].filter((file) => file.startsWith("puller/")).sort();
   expect(crossing).toEqual([
+    "puller/artifact/quality.ts",
     "puller/contract.ts",
     "puller/oci/digest.ts",
     "puller/oci/errors.ts",
