@@ -20,7 +20,7 @@ import {
   type Packaging,
 } from "./contract.ts";
 import { AppError } from "./oci/errors.ts";
-import { formatReference, parseReference } from "./oci/reference.ts";
+import { formatReference, parseReference, shownReference } from "./oci/reference.ts";
 import { defaultRetryPolicy, type RetryPolicy } from "./oci/retry.ts";
 import type { Registry } from "./oci/types.ts";
 
@@ -139,7 +139,7 @@ async function inspectOrFailure(
     return await inspectReference(reference, registry, signal, retryPolicy);
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
-    return { reference, code: error.code, message: error.message };
+    return { reference: shownReference(reference), code: error.code, message: error.message };
   }
 }
 

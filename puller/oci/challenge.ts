@@ -54,6 +54,8 @@ export function parseChallenges(header: string): readonly Challenge[] {
         scheme: name.toLowerCase(),
         parameters: Object.create(null) as Record<string, string>,
       });
+      // `Negotiate YII=`: a token68 in place of parameters says nothing that we use.
+      skip(/[A-Za-z0-9._~+/-]+=*\s*(?=,|$)/y);
       continue;
     }
     at += 1;

@@ -1,8 +1,9 @@
 // Registry credentials from dockerconfigjson files: merged in order, the longest matching key wins. The only I/O is reading the files.
 
-import { readFile } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { z } from "zod";
 import { AppError } from "./errors.ts";
+import { canonicalRegistry } from "./host.ts";
 import type { Reference } from "./types.ts";
 
 /** What a registry is offered. */
@@ -12,6 +13,7 @@ export type Credential =
 
 /** One entry: whose requests it is for. */
 export type CredentialEntry = {
+  /** `host[:port]`; `*` stands for a part of one label (`*.azurecr.io`), as for the kubelet. */
   readonly host: string;
   /** Repository prefix of whole components; empty: all repositories. */
   readonly path: string;
@@ -29,16 +31,18 @@ const entrySchema = z.looseObject({
 });
 const fileSchema = z.looseObject({ auths: z.record(z.string(), entrySchema.nullable()).nullish() });
 
-const dockerHubHosts: ReadonlySet<string> = new Set(["docker.io", "index.docker.io", "registry-1.docker.io"]);
-
 /** Host and path of a key as docker, kubectl and people write it: with or without scheme, `/v1/`, `/v2/` and repository path. */
 export function parseKey(key: string): { readonly host: string; readonly path: string } | undefined {
   const bare = key.trim().replace(/^https?:\/\//i, "");
   const slash = bare.indexOf("/");
-  const host = (slash === -1 ? bare : bare.slice(0, slash)).toLowerCase();
-  if (host === "" || /[\s@?#*]/.test(host)) return undefined;
+  const text = (slash === -1 ? bare : bare.slice(0, slash)).toLowerCase();
+  // A wildcard is checked as the name that it would be.
+  const isPattern = text.includes("*");
+  const checked = canonicalRegistry(text.replaceAll("*", "x"));
+  const host = isPattern && checked !== undefined ? text : checked;
+  if (host === undefined) return undefined;
   const path = (slash === -1 ? "" : bare.slice(slash + 1)).replace(/^v[12](?:\/|$)/, "").replace(/\/+$/, "");
-  return { host: dockerHubHosts.has(host) ? "docker.io" : host, path };
+  return { host, path };
 }
 
 function decodeAuth(auth: string): { username: string; password: string } | undefined {
@@ -72,11 +76,15 @@ export function parseDockerConfig(text: string, name: string): readonly Credenti
   for (const [key, entry] of Object.entries(parsed.data.auths ?? {})) {
     const place = parseKey(key);
     if (place === undefined)
-      throw refuse(`auths key ${JSON.stringify(key.slice(0, 100))} is no registry host`);
+      throw refuse(
+        `auths key ${JSON.stringify(key.slice(0, 100))} is no registry host; expected host[:port][/path]`,
+      );
     if (entry === null) continue;
     const decoded = entry.auth === undefined || entry.auth === "" ? undefined : decodeAuth(entry.auth);
     if (entry.auth !== undefined && entry.auth !== "" && decoded === undefined) {
-      throw refuse(`auths[${JSON.stringify(key.slice(0, 100))}].auth is not base64 of user:password`);
+      throw refuse(
+        `auths[${JSON.stringify(key.slice(0, 100))}].auth is not base64 of user:password; make the Secret with kubectl create secret docker-registry`,
+      );
     }
     const username = entry.username ?? decoded?.username ?? "";
     if (entry.identitytoken !== undefined && entry.identitytoken !== "") {
@@ -89,31 +97,52 @@ export function parseDockerConfig(text: string, name: string): readonly Credenti
     const password = entry.password ?? decoded?.password;
     if (username === "" || password === undefined) continue;
     if (/[\r\n]/.test(username + password))
-      throw refuse(`auths[${JSON.stringify(key)}] has a line break in it`);
+      throw refuse(`auths[${JSON.stringify(key.slice(0, 100))}] has a line break in it`);
+    if (username.includes(":")) {
+      throw refuse(
+        `auths[${JSON.stringify(key.slice(0, 100))}].username has a colon, which Basic cannot carry`,
+      );
+    }
     entries.push({ ...place, credential: { kind: "basic", username, password } });
   }
   return entries;
+}
+
+/** The file's bytes, never more than the limit; undefined when there are more. */
+async function readBounded(file: string): Promise<Buffer | undefined> {
+  try {
+    const handle = await open(file);
+    try {
+      const buffer = Buffer.alloc(maxFileBytes + 1);
+      let length = 0;
+      for (;;) {
+        const { bytesRead } = await handle.read(buffer, length, buffer.length - length);
+        length += bytesRead;
+        if (length > maxFileBytes) return undefined;
+        if (bytesRead === 0) return buffer.subarray(0, length);
+      }
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "unknown";
+    throw new AppError(
+      "InvalidConfiguration",
+      `docker config ${file} cannot be read (${code}); is there a Secret of type kubernetes.io/dockerconfigjson with that name?`,
+      { cause: error },
+    );
+  }
 }
 
 /** Reads docker configs in order. Fails with InvalidConfiguration, which names the file and never its content. */
 export async function loadCredentials(files: readonly string[]): Promise<readonly CredentialEntry[]> {
   const all: CredentialEntry[] = [];
   for (const file of files) {
-    let bytes: Buffer;
-    try {
-      bytes = await readFile(file);
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? "unknown";
+    const bytes = await readBounded(file);
+    if (bytes === undefined) {
       throw new AppError(
         "InvalidConfiguration",
-        `docker config ${file} cannot be read (${code}); is there a Secret of type kubernetes.io/dockerconfigjson with that name?`,
-        { cause: error },
-      );
-    }
-    if (bytes.length > maxFileBytes) {
-      throw new AppError(
-        "InvalidConfiguration",
-        `docker config ${file} is larger than ${maxFileBytes} bytes`,
+        `docker config ${file} is larger than ${maxFileBytes} bytes, more than a Secret can hold`,
       );
     }
     all.push(...parseDockerConfig(bytes.toString("utf8"), file));
@@ -121,22 +150,57 @@ export async function loadCredentials(files: readonly string[]): Promise<readonl
   return all;
 }
 
+/** Whether a label fits one with `*` in it; linear. */
+function labelFits(pattern: string, label: string): boolean {
+  const [first = "", ...rest] = pattern.split("*");
+  const last = rest.pop();
+  if (last === undefined) return first === label;
+  if (!label.startsWith(first) || !label.endsWith(last)) return false;
+  let at = first.length;
+  for (const part of rest) {
+    const found = label.indexOf(part, at);
+    if (found === -1) return false;
+    at = found + part.length;
+  }
+  return at <= label.length - last.length;
+}
+
+/** How well a key's host fits: 2 exactly, 1 by wildcards, which stand for no dot; 0 not at all. */
+function hostFit(key: string, registry: string): 0 | 1 | 2 {
+  if (key === registry) return 2;
+  if (!key.includes("*")) return 0;
+  const [keyHost = "", keyPort] = key.split(":");
+  const [host = "", port] = registry.split(":");
+  const [patterns, labels] = [keyHost.split("."), host.split(".")];
+  const fits =
+    keyPort === port &&
+    patterns.length === labels.length &&
+    patterns.every((pattern, index) => labelFits(pattern, labels[index] ?? ""));
+  return fits ? 1 : 0;
+}
+
 /**
- * The credential for a repository: of the entries of exactly its host, the one with the longest path that is a prefix of
- * whole components; of equals the first file's, as the kubelet does.
+ * The credential for a repository: of the entries of its host (those of exactly this name before those with wildcards), the
+ * one with the longest path that is a prefix of whole components; of equals the first file's, as the kubelet does.
  */
 export function credentialFor(
   entries: readonly CredentialEntry[],
   reference: Pick<Reference, "registry" | "repository">,
 ): Credential | undefined {
-  let best: CredentialEntry | undefined;
+  let best: { readonly entry: CredentialEntry; readonly fit: number } | undefined;
   for (const entry of entries) {
-    if (entry.host !== reference.registry) continue;
+    const fit = hostFit(entry.host, reference.registry);
+    if (fit === 0) continue;
     const isPrefix =
       entry.path === "" ||
       reference.repository === entry.path ||
       reference.repository.startsWith(`${entry.path}/`);
-    if (isPrefix && (best === undefined || entry.path.length > best.path.length)) best = entry;
+    if (!isPrefix) continue;
+    const isBetter =
+      best === undefined ||
+      fit > best.fit ||
+      (fit === best.fit && entry.path.length > best.entry.path.length);
+    if (isBetter) best = { entry, fit };
   }
-  return best?.credential;
+  return best?.entry.credential;
 }

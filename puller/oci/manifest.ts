@@ -16,12 +16,23 @@ export const mediaTypes = {
 const manifestTypes: ReadonlySet<string> = new Set([mediaTypes.ociManifest, mediaTypes.dockerManifest]);
 const indexTypes: ReadonlySet<string> = new Set([mediaTypes.ociIndex, mediaTypes.dockerIndex]);
 
+/** Text of a manifest for a message: printable ASCII, and not much of it. */
+function shown(text: string): string {
+  return JSON.stringify(text.slice(0, 80)).replaceAll(
+    /[^\u0020-\u007e]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 const annotations = z.record(z.string().max(1024), z.string().max(limits.annotationLength));
 const mediaType = z.string().min(1).max(255);
 
 const descriptor = z.looseObject({
   mediaType,
-  digest: z.string().refine(isDigest, { error: "is no sha256 or sha512 digest" }),
+  digest: z.custom<Digest>(isDigest, {
+    error: ({ input }) =>
+      `${typeof input === "string" ? shown(input) : `a ${input === null ? "null" : typeof input}`} is no digest; expected sha256: with 64 or sha512: with 128 lower-case hex characters`,
+  }),
   size: z.int().min(0),
   annotations: annotations.nullish(),
   artifactType: mediaType.optional(),
@@ -47,7 +58,7 @@ const indexSchema = z.looseObject({
 function toDescriptor(parsed: z.infer<typeof descriptor>): Descriptor {
   return {
     mediaType: parsed.mediaType,
-    digest: parsed.digest as Digest,
+    digest: parsed.digest,
     sizeBytes: parsed.size,
     annotations: parsed.annotations ?? {},
     ...(parsed.artifactType === undefined ? {} : { artifactType: parsed.artifactType }),
@@ -73,10 +84,15 @@ export function parseJsonObject(bytes: Uint8Array, what: string): Readonly<Recor
   return value as Readonly<Record<string, unknown>>;
 }
 
+/** Names of the document's own fields; keys of annotations are the author's, and as long as they like. */
+const fieldName = /^(?:\d+|[A-Za-z]{1,20})$/;
+
 function problem(error: z.ZodError): string {
   const issue = error.issues[0];
-  const where = issue?.path.map(String).join(".") ?? "";
-  return `is invalid at ${where === "" ? "its top" : where}: ${issue?.message ?? "unknown"}`;
+  const path = issue?.path.map(String) ?? [];
+  const strange = path.findIndex((part) => !fieldName.test(part));
+  const where = (strange === -1 ? path : path.slice(0, strange)).join(".");
+  return `is invalid at ${where === "" ? "its top" : where}: ${issue?.message ?? "unknown"}; the artifact must be pushed again by a tool that follows the OCI image specification`;
 }
 
 /**

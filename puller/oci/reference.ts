@@ -8,6 +8,7 @@
 
 import { isDigest } from "./digest.ts";
 import { AppError } from "./errors.ts";
+import { canonicalRegistry } from "./host.ts";
 import type { Reference } from "./types.ts";
 
 /** Names longer than this are refused by registries, characters of registry and repository. */
@@ -17,11 +18,20 @@ const pathPattern = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const labelPattern = /^(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])$/;
 
-/** All names of Docker Hub's registry. */
-const dockerHubNames: ReadonlySet<string> = new Set(["docker.io", "index.docker.io", "registry-1.docker.io"]);
+/** A valid reference is never longer, characters: name, tag, sha512 digest and what separates them. */
+const maxReferenceLength = maxNameLength + 1 + 128 + 1 + 7 + 128;
+
+/** A text that should be a reference, as it may be shown: without a user name and password, and not without end. */
+export function shownReference(text: string): string {
+  const bare = text.replace(
+    /^((?:[A-Za-z][A-Za-z0-9+.-]*:\/\/)?)[^/@]*:[^/@]*@(?!sha(?:256|512):)/,
+    "$1***@",
+  );
+  return bare.length > maxReferenceLength ? `${bare.slice(0, maxReferenceLength).toWellFormed()}…` : bare;
+}
 
 function refuse(text: string, why: string): AppError {
-  const shown = JSON.stringify(text.length > 300 ? `${text.slice(0, 300)}…` : text);
+  const shown = JSON.stringify(shownReference(text.length > 300 ? `${text.slice(0, 300)}…` : text));
   return new AppError(
     "InvalidReference",
     `reference ${shown}: ${why}; expected [registry/]repository[:tag][@digest], such as registry.example.com/ai/model:q4`,
@@ -49,8 +59,14 @@ function parseRegistry(text: string, component: string): string {
   ) {
     throw refuse(text, `${JSON.stringify(host)} is no host name`);
   }
-  const registry = port === undefined ? lower : `${lower}:${Number(port)}`;
-  return dockerHubNames.has(registry) ? "docker.io" : registry;
+  const registry = canonicalRegistry(port === undefined ? lower : `${lower}:${Number(port)}`);
+  if (registry === undefined) throw refuse(text, `${JSON.stringify(host)} is no host name and no IP address`);
+  const canonical = port === undefined ? registry : registry.slice(0, registry.lastIndexOf(":"));
+  // Credentials, --plain-http and mirrors are filed under a host: it must not have two names.
+  if (registry !== "docker.io" && !host.startsWith("[") && canonical !== lower) {
+    throw refuse(text, `${JSON.stringify(host)} is another spelling of ${canonical}; write that`);
+  }
+  return registry;
 }
 
 /**
@@ -62,6 +78,9 @@ export function parseReference(text: string): Reference {
   if (text === "") throw refuse(text, "it is empty");
   if (text.trim() !== text) throw refuse(text, "it has white space around it");
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) throw refuse(text, "it has a URL scheme; leave it out");
+  if (shownReference(text).startsWith("***@")) {
+    throw refuse(text, "it holds a user name; leave it out, credentials go into a docker config");
+  }
   const at = text.indexOf("@");
   const digest = at === -1 ? undefined : text.slice(at + 1);
   const tagged = at === -1 ? text : text.slice(0, at);

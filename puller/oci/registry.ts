@@ -4,6 +4,7 @@
 import { parseChallenges } from "./challenge.ts";
 import { credentialFor, type CredentialEntry } from "./credentials.ts";
 import { digestOf, isDigest, verifyBytes } from "./digest.ts";
+import { canonicalHost, canonicalRegistry } from "./host.ts";
 import { isSameOrigin, type EgressContext } from "./egress.ts";
 import { AppError, RangeRefused } from "./errors.ts";
 import { limits } from "./limits.ts";
@@ -55,6 +56,8 @@ class HttpRegistry implements Registry {
   readonly #transport: Transport;
   readonly #tokens: TokenCache;
   readonly #trustedHosts: ReadonlySet<string>;
+  readonly #plainHTTPHosts: ReadonlySet<string>;
+  readonly #mirrors: readonly { readonly host: string; readonly url: URL }[];
   /** Registries that take Basic credentials themselves. */
   readonly #basic = new Set<string>();
   /** Blobs that a mirror has given from the start: asked again, it gave wrong bytes. */
@@ -70,7 +73,16 @@ class HttpRegistry implements Registry {
       environment: options.environment ?? {},
     });
     this.#tokens = new TokenCache(this.#transport);
-    this.#trustedHosts = new Set((options.trustedHosts ?? []).map((host) => host.toLowerCase()));
+    this.#trustedHosts = new Set(
+      (options.trustedHosts ?? []).map((host) => parseHost(host, "--trusted-host")),
+    );
+    this.#plainHTTPHosts = new Set(
+      (options.plainHTTPHosts ?? []).map((host) => parseHost(host, "--plain-http")),
+    );
+    this.#mirrors = (options.mirrors ?? []).map(({ host, url }) => ({
+      host: parseHost(host, "--mirror"),
+      url: parseMirror(host, url),
+    }));
   }
 
   async fetchManifest(reference: Reference, signal: AbortSignal): Promise<Manifest | Index> {
@@ -217,13 +229,9 @@ class HttpRegistry implements Registry {
     });
   }
 
-  #isPlain(host: string): boolean {
-    return (this.#options.plainHTTPHosts ?? []).some((each) => each.toLowerCase() === host);
-  }
-
   #origin(reference: Reference): Endpoint {
     const host = reference.registry === "docker.io" ? dockerHubRegistry : reference.registry;
-    const registry = new URL(`${this.#isPlain(reference.registry) ? "http" : "https"}://${host}`);
+    const registry = new URL(`${this.#plainHTTPHosts.has(reference.registry) ? "http" : "https"}://${host}`);
     return {
       base: `${registry.origin}/v2`,
       context: { registry, trustedHosts: this.#trustedHosts },
@@ -232,10 +240,9 @@ class HttpRegistry implements Registry {
   }
 
   #endpoints(reference: Reference): readonly Endpoint[] {
-    const mirrors = (this.#options.mirrors ?? [])
-      .filter(({ host }) => host.toLowerCase() === reference.registry)
-      .map(({ url: text }): Endpoint => {
-        const url = parseMirror(text);
+    const mirrors = this.#mirrors
+      .filter(({ host }) => host === reference.registry)
+      .map(({ url }): Endpoint => {
         const path = url.pathname.replace(/\/+$/, "");
         return {
           base: `${url.origin}${path}${path.endsWith("/v2") ? "" : "/v2"}`,
@@ -306,7 +313,8 @@ class HttpRegistry implements Registry {
     const first = await send(known);
     // A redirect's target is nobody to present credentials to.
     if (first.status !== 401 || first.isOtherOrigin) return first;
-    const challenges = parseChallenges(header(first, "www-authenticate") ?? "");
+    // Several lines of this header are one list (RFC 9110 section 5.3).
+    const challenges = parseChallenges([first.headers["www-authenticate"] ?? ""].flat().join(", "));
     await first.discard();
     this.#tokens.forget(key);
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
@@ -331,20 +339,33 @@ class HttpRegistry implements Registry {
   }
 }
 
-function parseMirror(text: string): URL {
-  let url: URL | undefined;
-  try {
-    url = new URL(text.includes("://") ? text : `https://${text}`);
-  } catch {
-    url = undefined;
-  }
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.search !== "") {
+/** A host that a flag names: one that could never match anything is refused, not ignored. */
+function parseHost(text: string, flag: string): string {
+  const host = canonicalRegistry(text);
+  if (host === undefined) {
     throw new AppError(
-      "InvalidConfiguration",
-      "a mirror is no http or https URL without user name and query",
+      "InvalidUsage",
+      `${flag} ${JSON.stringify(text.slice(0, 100))} is no host; expected host or host:port, without scheme and path`,
     );
   }
-  return url;
+  return host;
+}
+
+function parseMirror(host: string, text: string): URL {
+  const full = text.includes("://") ? text : `https://${text}`;
+  const url = URL.canParse(full) ? new URL(full) : undefined;
+  const isGood =
+    url !== undefined &&
+    /^https?:$/.test(url.protocol) &&
+    canonicalHost(url.host) !== undefined &&
+    url.username + url.password + url.search + url.hash === "";
+  if (isGood) return url;
+  // A URL with a user name in it holds a password: it is not shown.
+  const shown = text.includes("@") ? "its URL" : JSON.stringify(text.slice(0, 100));
+  throw new AppError(
+    "InvalidConfiguration",
+    `the mirror of ${host}: ${shown} is no http or https URL without user name and query; expected https://mirror.example.com/path`,
+  );
 }
 
 /** The next page of a list: only at the same origin (a Link header must not lead credentials elsewhere). */

@@ -41,6 +41,13 @@ export function statusError(
       { context },
     );
   }
+  if (status === 407) {
+    return new AppError(
+      "InvalidConfiguration",
+      `the proxy before ${host} wants credentials (407); set them in HTTP_PROXY or HTTPS_PROXY as http://user:password@host:port`,
+      { context },
+    );
+  }
   if (status === 403) {
     return new AppError("RegistryForbidden", `${host} refuses the ${what} to these credentials (403)`, {
       context,

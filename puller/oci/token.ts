@@ -23,9 +23,11 @@ const tokenText = z
   .min(1)
   .max(limits.headerBytes / 2)
   .regex(/^[\x21-\x7e]+$/);
+// An empty one is as good as none: some servers fill in only one of the two.
+const optionalToken = z.union([tokenText, z.literal("").transform(() => undefined)]).nullish();
 const answerSchema = z.looseObject({
-  token: tokenText.optional(),
-  access_token: tokenText.optional(),
+  token: optionalToken,
+  access_token: optionalToken,
   expires_in: z.unknown(),
 });
 
@@ -132,7 +134,7 @@ export function parseTokenAnswer(
   }
   const parsed = answerSchema.safeParse(value);
   const token = parsed.success ? (parsed.data.token ?? parsed.data.access_token) : undefined;
-  if (!parsed.success || token === undefined) {
+  if (!parsed.success || typeof token !== "string") {
     throw new AppError("RegistryUnauthorized", `token server ${host} answered without a usable token`);
   }
   const stated = parsed.data.expires_in;

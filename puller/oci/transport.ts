@@ -2,11 +2,13 @@
 
 import { lookup as dnsLookup, type LookupAddress } from "node:dns";
 import { readFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
 import { rootCertificates } from "node:tls";
-import { EnvHttpProxyAgent, request, type Dispatcher } from "undici";
+import { Agent, ProxyAgent, request, type Dispatcher } from "undici";
 import { isSameOrigin, judgeAddress, judgeUrl, type EgressContext } from "./egress.ts";
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
+import { chooseProxies } from "./proxy.ts";
 import type { FailureCode } from "../contract.ts";
 
 export type TransportOptions = {
@@ -60,10 +62,25 @@ function readAuthorities(files: readonly string[]): readonly string[] {
         cause: error,
       });
     }
-    if (!text.includes("-----BEGIN CERTIFICATE-----")) {
-      throw new AppError("InvalidConfiguration", `CA file ${file} holds no PEM certificate`);
+    const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+    if (blocks.length === 0) {
+      throw new AppError(
+        "InvalidConfiguration",
+        `CA file ${file} holds no PEM certificate; it must have -----BEGIN CERTIFICATE----- in it`,
+      );
     }
-    return text;
+    for (const [index, block] of blocks.entries()) {
+      try {
+        new X509Certificate(block);
+      } catch (error) {
+        throw new AppError(
+          "InvalidConfiguration",
+          `CA file ${file}: certificate ${index + 1} of ${blocks.length} is damaged; write the file again`,
+          { cause: error },
+        );
+      }
+    }
+    return blocks.join("\n");
   });
 }
 
@@ -90,32 +107,42 @@ function guardedLookup(hostname: string, options: object, callback: LookupCallba
 export class Transport {
   readonly #options: TransportOptions;
   /** For targets that the user named. */
-  readonly #open: Dispatcher;
+  readonly #open: (url: URL) => Dispatcher;
   /** For targets that a server named: their addresses are judged. */
-  readonly #guarded: Dispatcher;
+  readonly #guarded: (url: URL) => Dispatcher;
+  readonly #dispatchers: Dispatcher[] = [];
 
   constructor(options: TransportOptions) {
     this.#options = options;
     const own = readAuthorities(options.caFiles);
     const ca = own.length === 0 ? undefined : [...rootCertificates, ...own];
-    const environment = (name: string): string | undefined =>
-      options.environment[name.toLowerCase()] ?? options.environment[name];
-    const make = (lookup?: typeof guardedLookup): Dispatcher => {
+    const { proxyFor } = chooseProxies(options.environment);
+    const make = (lookup?: typeof guardedLookup): ((url: URL) => Dispatcher) => {
       const tls = { timeout: options.connectTimeoutMs, ...(ca === undefined ? {} : { ca }) };
-      return new EnvHttpProxyAgent({
-        httpProxy: environment("HTTP_PROXY") ?? "",
-        httpsProxy: environment("HTTPS_PROXY") ?? "",
-        noProxy: environment("NO_PROXY") ?? "",
+      const common = {
         connect: { ...tls, ...(lookup === undefined ? {} : { lookup: lookup as never }) },
-        requestTls: tls,
-        proxyTls: tls,
         maxHeaderSize: limits.headerBytes,
         headersTimeout: options.stallTimeoutMs,
         bodyTimeout: options.stallTimeoutMs,
         keepAliveTimeout: 4_000,
         pipelining: 1,
         allowH2: false,
-      });
+      };
+      const made = new Map<string, Dispatcher>();
+      return (url) => {
+        const proxy = proxyFor(url)?.href ?? "";
+        let dispatcher = made.get(proxy);
+        if (dispatcher === undefined) {
+          // The proxy resolves names itself, and is a target that the user named.
+          dispatcher =
+            proxy === ""
+              ? new Agent(common)
+              : new ProxyAgent({ ...common, connect: tls, uri: proxy, requestTls: tls, proxyTls: tls });
+          made.set(proxy, dispatcher);
+          this.#dispatchers.push(dispatcher);
+        }
+        return dispatcher;
+      };
     };
     this.#open = make();
     this.#guarded = make(guardedLookup);
@@ -154,7 +181,7 @@ export class Transport {
   }
 
   async close(): Promise<void> {
-    await Promise.allSettled([this.#open.destroy(), this.#guarded.destroy()]);
+    await Promise.allSettled(this.#dispatchers.map(async (dispatcher) => dispatcher.destroy()));
   }
 
   async #once(
@@ -169,7 +196,7 @@ export class Transport {
     try {
       answer = await request(url, {
         method: exchange.method,
-        dispatcher: anyAddress ? this.#open : this.#guarded,
+        dispatcher: (anyAddress ? this.#open : this.#guarded)(url),
         headers: {
           ...exchange.headers,
           "accept-encoding": "identity",
@@ -233,7 +260,7 @@ export function networkError(
   if (error instanceof AppError) return error;
   if (error instanceof Error && error.cause instanceof AppError) return error.cause;
   const code = codeOf(error);
-  const context = { host, code };
+  const context = { host, errno: code };
   if (certificateCodes.test(code)) {
     return new AppError(
       "TLSUntrusted",

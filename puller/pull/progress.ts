@@ -105,17 +105,25 @@ export function progressBar(progress: PullProgress, width: number): string {
   return `${progress.phase} [${"#".repeat(done)}${".".repeat(room - done)}]${tail}`.slice(0, width);
 }
 
+/** Where the bar goes; what is no terminal gets none. */
+export type Terminal = {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  /** Characters of a line. */
+  readonly columns?: number | undefined;
+};
+
 /** Tells progress until stopped: a bar on a terminal, else a line in the log every five seconds. */
 export function reportProgress(
   tracker: ProgressTracker,
-  terminal: NodeJS.WriteStream,
+  terminal: Terminal,
   log: Pick<Logger, "info">,
 ): { stop(): void } {
-  const isTerminal = terminal.isTTY;
+  const isTerminal = terminal.isTTY === true;
   const timer = setInterval(
     () => {
       const progress = tracker.snapshot();
-      if (isTerminal) terminal.write(`\r${progressBar(progress, terminal.columns)}\u001b[K`);
+      if (isTerminal) terminal.write(`\r${progressBar(progress, terminal.columns ?? 80)}\u001b[K`);
       else log.info({ ...progress, percent: percent(progress) }, "progress");
     },
     isTerminal ? 200 : 5_000,

@@ -1,0 +1,332 @@
+// One run of the puller: from arguments to an exit code, with the process's outputs and signal given. The work is in pull/,
+// inspect.ts and store/; main.ts is the process around it.
+
+import { readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { pino, type DestinationStream, type Logger } from "pino";
+import {
+  commandNames,
+  numberValue,
+  parseCommandLine,
+  requiredValue,
+  type CommandLine,
+} from "./command-line.ts";
+import {
+  contractVersion,
+  isInspectFailure,
+  isRetryable,
+  maxInspectReferences,
+  type TerminationMessage,
+} from "./contract.ts";
+import { inspectReferences, inspectTags, toInspectResult, type InspectionResult } from "./inspect.ts";
+import { inspectTable } from "./inspect-table.ts";
+import { AppError, createRegistry, defaultRetryPolicy, loadCredentials, type Registry } from "./oci/index.ts";
+import { shownReference } from "./oci/reference.ts";
+import { ProgressTracker, reportProgress, serveProgress, type Terminal } from "./pull/progress.ts";
+import { pull } from "./pull/pull.ts";
+import { collectGarbage } from "./store/gc.ts";
+import { openStore } from "./store/open-store.ts";
+import { verifyStore } from "./store/verify.ts";
+import { writeTermination } from "./termination.ts";
+
+type Command = Extract<CommandLine, { kind: "command" }>;
+/** What a command ends with when it succeeds, besides its text on stdout. */
+type Result = Partial<TerminationMessage> & { readonly message: string; readonly failure?: AppError };
+
+/** What a run needs of its process. */
+export type World = {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly stdout: { write(text: string): unknown };
+  /** For people: usage errors, and a bar where it is a terminal. */
+  readonly stderr: Terminal;
+  /** Where JSON lines of the log go. */
+  readonly log: DestinationStream;
+  /** Aborted with the name of the signal that ends the run. */
+  readonly signal: AbortSignal;
+};
+
+/** The log of a process: standard error, every line written when it is logged. */
+export function logDestination(): DestinationStream {
+  return pino.destination({ dest: 2, sync: true });
+}
+
+/** After a signal a run ends within this time, come what may, milliseconds. */
+const signalGraceMs = 1_700;
+
+function parseMirrors(values: readonly string[]): readonly { readonly host: string; readonly url: string }[] {
+  return values.map((value) => {
+    const equals = value.indexOf("=");
+    if (equals < 1) {
+      throw new AppError(
+        "InvalidUsage",
+        `--mirror ${JSON.stringify(value.slice(0, 100))} is not HOST=URL, such as docker.io=https://mirror.example.com`,
+      );
+    }
+    return { host: value.slice(0, equals), url: value.slice(equals + 1) };
+  });
+}
+
+async function openRegistry(line: Command, world: World, log: Logger): Promise<Registry> {
+  return createRegistry({
+    credentials: await loadCredentials(line.values("docker-config")),
+    caFiles: line.values("ca-file"),
+    plainHTTPHosts: line.values("plain-http"),
+    mirrors: parseMirrors(line.values("mirror")),
+    trustedHosts: line.values("trusted-host"),
+    stallTimeoutMs: numberValue(line, "stall-timeout", { min: 0.1, max: 3600 }) * 1000,
+    retryPolicy: retryPolicy(line),
+    environment: world.environment,
+    userAgent: `ocimodel-puller/${version()}`,
+    onRetry: (error, attempt, waitMs) => {
+      log.warn({ code: error.code, attempt, waitMs, ...error.context }, error.message);
+    },
+  });
+}
+
+function retryPolicy(line: Command): typeof defaultRetryPolicy {
+  return {
+    ...defaultRetryPolicy,
+    budgetMs: numberValue(line, "retry-budget", { min: 0, max: 86_400 }) * 1000,
+  };
+}
+
+async function runPull(
+  line: Command,
+  world: World,
+  log: Logger,
+  signal: AbortSignal,
+  progress: ProgressTracker,
+): Promise<Result> {
+  if (line.values("reference").length > 1) throw new AppError("InvalidUsage", "pull takes one --reference");
+  const stallSeconds = numberValue(line, "stall-timeout", { min: 0.1, max: 3600 });
+  const request = {
+    reference: requiredValue(line, "reference"),
+    store: requiredValue(line, "store"),
+    include: line.values("include"),
+    exclude: line.values("exclude"),
+    concurrency: numberValue(line, "concurrency", { min: 1, max: 64, isWhole: true }),
+    policy: retryPolicy(line),
+    // A connection that drips holds a pull up as one that is silent does.
+    slowest: { bytes: 2048 * stallSeconds, windowMs: 2000 * stallSeconds },
+  };
+  const registry = await openRegistry(line, world, log);
+  const [address] = line.values("progress-address");
+  const server = address === undefined ? undefined : await serveProgress(progress, address);
+  const reporter = reportProgress(progress, world.stderr, log);
+  try {
+    const report = await pull(request, { registry, progress, log }, signal);
+    world.stdout.write(`${JSON.stringify(report)}\n`);
+    const message = report.isWarm
+      ? `${report.digest} was complete already`
+      : `${report.digest} is complete: ${report.totalBytes} bytes, ${report.fetchedBytes} of them fetched`;
+    return { message, digest: report.digest };
+  } finally {
+    reporter.stop();
+    server?.close();
+    await registry.close();
+  }
+}
+
+async function runInspect(line: Command, world: World, log: Logger, signal: AbortSignal): Promise<Result> {
+  const references = line.values("reference");
+  if (references.length === 0) requiredValue(line, "reference");
+  const [glob] = line.values("tags");
+  if (glob !== undefined && references.length > 1) {
+    throw new AppError("InvalidUsage", "--tags goes with one --reference");
+  }
+  const registry = await openRegistry(line, world, log);
+  try {
+    let results: readonly InspectionResult[];
+    if (glob === undefined)
+      results = await inspectReferences(references, registry, signal, retryPolicy(line));
+    else {
+      const found = await inspectTags(references[0] ?? "", glob, registry, signal, retryPolicy(line));
+      if (found.leftOut.length > 0)
+        log.warn({ leftOut: found.leftOut }, "more tags match than are inspected");
+      results = found.results;
+    }
+    const text =
+      line.values("output")[0] === "json"
+        ? `${JSON.stringify(results, undefined, 2)}\n`
+        : inspectTable(results);
+    world.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+    const all = results.map(toInspectResult);
+    const failed = all.find(isInspectFailure);
+    return {
+      message: `${results.length} inspected`,
+      inspected: all.slice(0, maxInspectReferences),
+      ...(failed === undefined ? {} : { failure: new AppError(failed.code, failed.message) }),
+    };
+  } finally {
+    await registry.close();
+  }
+}
+
+async function runVerify(line: Command, world: World, signal: AbortSignal): Promise<Result> {
+  const report = await verifyStore(await openStore(requiredValue(line, "store")), signal);
+  world.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
+  const { damages } = report;
+  const message = `${report.blobs} blobs and ${report.models} models were read, ${damages.length} damages found`;
+  return damages.length === 0
+    ? { message }
+    : {
+        message,
+        failure: new AppError("DigestMismatch", `${message}; remove what is named and pull the models again`),
+      };
+}
+
+async function runGc(line: Command, world: World): Promise<Result> {
+  const minimumAgeMs = numberValue(line, "minimum-age", { min: 0, max: 1e9 }) * 1000;
+  const report = await collectGarbage(
+    await openStore(requiredValue(line, "store")),
+    minimumAgeMs,
+    Date.now(),
+  );
+  world.stdout.write(`${JSON.stringify(report)}\n`);
+  return { message: `${report.removedBlobs} blobs and ${report.removedPartials} partial files removed` };
+}
+
+function version(): string {
+  try {
+    const manifest = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")) as {
+      version: string;
+    };
+    return manifest.version;
+  } catch {
+    return "unknown";
+  }
+}
+
+function asAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  const name = error instanceof Error ? error.name : typeof error;
+  return new AppError("InternalError", `a defect of the puller (${name}); its log has the details`, {
+    cause: error,
+  });
+}
+
+/** Does what the command line says. */
+async function perform(
+  line: Command,
+  world: World,
+  log: Logger,
+  signal: AbortSignal,
+  progress: ProgressTracker,
+): Promise<Result> {
+  switch (line.command) {
+    case "pull":
+      return runPull(line, world, log, signal, progress);
+    case "inspect":
+      return runInspect(line, world, log, signal);
+    case "verify":
+      return runVerify(line, world, signal);
+    case "gc":
+      return runGc(line, world);
+  }
+}
+
+/** Ends with the signal's failure when the grace after it is over. */
+async function afterSignal(signal: AbortSignal, done: AbortSignal): Promise<never> {
+  await new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+  await delay(signalGraceMs, undefined, { ref: false, signal: done });
+  throw signal.reason;
+}
+
+/** Runs the command and returns the exit code. Never rejects; what went wrong is told in the log and the termination message. */
+export async function run(args: readonly string[], world: World): Promise<number> {
+  let line: CommandLine;
+  try {
+    line = parseCommandLine(args, world.environment);
+  } catch (error) {
+    return refuseCommandLine(asAppError(error), args, world);
+  }
+  if (line.kind === "help") {
+    world.stdout.write(line.text);
+    return 0;
+  }
+  if (line.kind === "version") {
+    world.stdout.write(`puller ${version()}\n`);
+    return 0;
+  }
+  const log = pino({ level: line.values("log-level")[0] ?? "info", base: null }, world.log).child({
+    command: line.command,
+  });
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    stop.abort(
+      new AppError("Interrupted", `ended by ${String(world.signal.reason)}; what was fetched is kept`),
+    );
+  };
+  if (world.signal.aborted) onSignal();
+  world.signal.addEventListener("abort", onSignal, { once: true });
+  const [given] = line.values("reference");
+  const reference = given === undefined ? undefined : shownReference(given);
+  const progress = new ProgressTracker(reference ?? "");
+  const done = new AbortController();
+  let result: Result;
+  try {
+    const work = perform(line, world, log, stop.signal, progress);
+    const late = afterSignal(stop.signal, done.signal);
+    late.catch(() => undefined);
+    result = await Promise.race([work, late]);
+  } catch (error) {
+    // Whatever broke because of the signal, the signal is the reason.
+    const failure = stop.signal.aborted ? asAppError(stop.signal.reason) : asAppError(error);
+    result = { message: failure.message, failure };
+    progress.enter("failed");
+  } finally {
+    done.abort();
+    world.signal.removeEventListener("abort", onSignal);
+  }
+  const { failure, ...facts } = result;
+  const message: TerminationMessage = {
+    v: contractVersion,
+    command: line.command,
+    retryable: failure !== undefined && isRetryable(failure.code),
+    ...(reference === undefined ? {} : { reference }),
+    ...(line.command === "pull"
+      ? { bytesDone: progress.completedBytes, bytesTotal: progress.totalBytes }
+      : {}),
+    ...facts,
+    code: failure?.code ?? "Ready",
+    message: failure?.message ?? facts.message,
+  };
+  if (failure === undefined) log.info({ digest: facts.digest }, facts.message);
+  else {
+    const cause =
+      failure.code === "InternalError" && failure.cause instanceof Error
+        ? { stack: failure.cause.stack }
+        : {};
+    log.error(
+      { code: failure.code, retryable: message.retryable, ...failure.context, ...cause },
+      failure.message,
+    );
+  }
+  const [file] = line.values("termination-log");
+  const unwritten = file === undefined ? undefined : writeTermination(file, message);
+  if (unwritten !== undefined) log.error(unwritten);
+  return failure?.exitCode ?? 0;
+}
+
+/** Tells a usage error to people, and to the termination log where one can be found in a line that is wrong. */
+function refuseCommandLine(failure: AppError, args: readonly string[], world: World): number {
+  const { code, message } = failure;
+  world.stderr.write(`puller: ${message}\n`);
+  const file = flagValue(args, "--termination-log") ?? world.environment["OCIMODEL_TERMINATION_LOG"];
+  if (file === undefined || file === "") return failure.exitCode;
+  const command = commandNames.find((name) => name === args[0]) ?? "pull";
+  const unwritten = writeTermination(file, { v: contractVersion, command, code, retryable: false, message });
+  if (unwritten !== undefined) world.stderr.write(`puller: ${unwritten}\n`);
+  return failure.exitCode;
+}
+
+/** A flag's value as it was given, before the command line is checked. */
+function flagValue(args: readonly string[], flag: string): string | undefined {
+  const index = args.findIndex((each) => each === flag || each.startsWith(`${flag}=`));
+  if (index === -1) return undefined;
+  const found = args[index];
+  return found?.includes("=") === true ? found.slice(flag.length + 1) : args[index + 1];
+}
