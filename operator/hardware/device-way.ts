@@ -1,6 +1,6 @@
 // The ways in which pods can ask for devices of a vendor in a cluster, in the order in which they are tried. Pure.
 
-import type { DeviceVendor, DeviceWay, NodeHardware } from "./types.ts";
+import type { DeviceAccess, DeviceVendor, DeviceWay, NodeHardware } from "./types.ts";
 
 /** Extended resource of each vendor's device plugin: what is asked for when no node says otherwise. */
 export const defaultDeviceResource: Readonly<Record<DeviceVendor, string>> = {
@@ -9,6 +9,12 @@ export const defaultDeviceResource: Readonly<Record<DeviceVendor, string>> = {
   intel: "gpu.intel.com/i915",
   habana: "habana.ai/gaudi",
 };
+
+export function isSameAccess(one: DeviceAccess, other: DeviceAccess): boolean {
+  return one.kind === "resource"
+    ? other.kind === "resource" && one.name === other.name
+    : other.kind === "claim" && one.deviceClassName === other.deviceClassName && one.driver === other.driver;
+}
 
 /** Equal for two ways that are the same. */
 export function deviceWayKey({ vendor, access, isUnifiedMemory }: DeviceWay): string {

@@ -2,7 +2,9 @@
 
 import type { KubeObject } from "../kube/types.ts";
 import { parseQuantity } from "../kube/quantity.ts";
-import { nvidiaAccelerators } from "./nvidia.ts";
+import { readAccelerators } from "./accelerators.ts";
+import { platformOf } from "./cloud.ts";
+import { cpuFeatures } from "./cpu.ts";
 import type { NodeHardware } from "./types.ts";
 
 /** The parts of a core/v1 Node that are read. */
@@ -17,9 +19,6 @@ export type Node = KubeObject & {
   };
 };
 
-/** Prefix of the CPU flags that Node Feature Discovery publishes as `<prefix><FLAG>=true`. */
-export const cpuFeaturePrefix = "feature.node.kubernetes.io/cpu-cpuid.";
-
 /** Reads what a node says of itself; a label that is absent or malformed is unknown, never zero. */
 export function nodeHardware(node: Node): NodeHardware {
   const labels = node.metadata.labels ?? {};
@@ -29,19 +28,19 @@ export function nodeHardware(node: Node): NodeHardware {
   const ephemeralBytes = parseQuantity(allocatable["ephemeral-storage"]);
   const architecture = labels["kubernetes.io/arch"];
   const operatingSystem = labels["kubernetes.io/os"];
+  const platform = platformOf(labels);
+  const { accelerators, notes } = readAccelerators(labels, allocatable, platform);
   return {
     name: node.metadata.name,
     ...(architecture === undefined ? {} : { architecture }),
+    ...(platform === undefined ? {} : { platform }),
     ...(operatingSystem === undefined ? {} : { operatingSystem }),
     ...(cpuCores === undefined ? {} : { allocatableCpuMillis: Math.round(cpuCores * 1000) }),
     ...(memoryBytes === undefined ? {} : { allocatableMemoryBytes: memoryBytes }),
     ...(ephemeralBytes === undefined ? {} : { allocatableEphemeralBytes: ephemeralBytes }),
-    cpuFeatures: Object.keys(labels)
-      .filter((key) => key.startsWith(cpuFeaturePrefix) && labels[key] === "true")
-      .map((key) => key.slice(cpuFeaturePrefix.length))
-      .sort(),
-    accelerators: nvidiaAccelerators(labels, allocatable),
-    notes: [],
+    cpuFeatures: cpuFeatures(labels),
+    accelerators,
+    notes,
     isUnschedulable: node.spec?.unschedulable === true || node.metadata.deletionTimestamp !== undefined,
     labels,
     taints: node.spec?.taints ?? [],

@@ -2,6 +2,9 @@
 
 export type DeviceVendor = "nvidia" | "amd" | "intel" | "habana";
 
+/** Clouds whose own labels tell of devices. */
+export type Platform = "aws" | "azure" | "gke";
+
 /**
  * Where a figure comes from, most trusted first: a DRA ResourceSlice, a label of the vendor's own discovery, a label
  * of the cloud or its autoscaler, a table of products known by name, the node's RAM where devices have none of their own.
@@ -43,15 +46,26 @@ export type NodeAccelerators = DeviceWay & {
   readonly migProfile?: string;
   /** What is contradictory or missing, for the message. */
   readonly uncertainty?: string;
+  /**
+   * Labels state more memory than a pod can rely on (two products under one resource, shares that no label tells), so
+   * that no selector could keep pods off: the affinity excludes the node by name.
+   */
+  readonly labelsOverstate?: boolean;
 };
 
 /** A part of a node that pods have not requested. */
-export type FreeCapacity = { readonly cpuMillis?: number; readonly memoryBytes?: number };
+export type FreeCapacity = {
+  readonly cpuMillis?: number;
+  readonly memoryBytes?: number;
+  /** Pods that the kubelet would still take. */
+  readonly pods?: number;
+};
 
 export type NodeHardware = {
   readonly name: string;
   /** kubernetes.io/arch; undefined when unlabelled. */
   readonly architecture?: string;
+  readonly platform?: Platform;
   readonly operatingSystem?: string;
   readonly allocatableCpuMillis?: number;
   readonly allocatableMemoryBytes?: number;

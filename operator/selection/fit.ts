@@ -1,9 +1,11 @@
 // Whether a variant, placed on an accelerator or on CPUs, fits a node, and what is missing where it does not. Pure.
 
 import type { JsonObject, Requirements } from "../api/model.ts";
-import { deviceWayKey } from "../hardware/device-way.ts";
+import { isSameAccess } from "../hardware/device-way.ts";
+import { isCapable } from "../hardware/dialect.ts";
 import type { DeviceWay, NodeAccelerators, NodeHardware } from "../hardware/types.ts";
 import { formatBytes } from "../kube/quantity.ts";
+import { productFilter } from "./glob.ts";
 import { matchesNodeSelector } from "./node-selector.ts";
 import { untoleratedTaint } from "./tolerations.ts";
 
@@ -16,6 +18,8 @@ export type PodDemand = {
     { readonly way: DeviceWay; readonly count: number; readonly memoryBytes: number } | undefined;
   /** RAM, bytes; 0: not compared. */
   readonly memoryBytes: number;
+  /** CPU that the pod's containers request; absent: not compared. */
+  readonly cpuMillis?: number;
 };
 
 /** Classes of refusal, in the order in which a message groups them. */
@@ -27,70 +31,111 @@ export type Obstacle =
   | { readonly kind: "taken"; readonly what: string }
   | { readonly kind: "other"; readonly what: string };
 
-/** True where `name` matches the glob `pattern`: `*` any run, `?` any one character; case does not matter. */
-export function matchesGlob(pattern: string, name: string): boolean {
-  const expression = pattern
-    .replace(/[.+^${}()|[\]\\]/g, "\\$&")
-    .replace(/\*/g, ".*")
-    .replace(/\?/g, ".");
-  return new RegExp(`^${expression}$`, "i").test(name);
+/** `8.9` as numbers. */
+export function parseCapability(text: string): readonly [number, number] {
+  const [major = 0, minor = 0] = text.split(".").map(Number);
+  return [major, minor];
 }
 
-function isCapable(accelerators: NodeAccelerators, minimum: string): boolean {
-  const has = accelerators.computeCapability;
-  if (has === undefined) return false;
-  const [major = 0, minor = 0] = minimum.split(".").map(Number);
-  return has[0] > major || (has[0] === major && has[1] >= minor);
+/**
+ * Whether the devices are asked for in the demand's way. Memory that is shared with the host is another way only
+ * where memory is compared at all.
+ */
+export function offersWay(
+  accelerators: NodeAccelerators,
+  { way, memoryBytes }: NonNullable<PodDemand["device"]>,
+): boolean {
+  return (
+    accelerators.vendor === way.vendor &&
+    isSameAccess(accelerators.access, way.access) &&
+    (memoryBytes === 0 || accelerators.isUnifiedMemory === way.isUnifiedMemory)
+  );
 }
 
-function deviceObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  const device = demand.device;
-  if (device === undefined) return undefined;
-  const wanted = deviceWayKey(device.way);
-  const accelerators = node.accelerators.find((each) => deviceWayKey(each) === wanted);
-  if (accelerators === undefined) return { kind: "no-accelerator" };
+/** Globs compiled once, not once a node. */
+const filters = new WeakMap<readonly string[], ReturnType<typeof productFilter>>();
+
+function filterOf(globs: readonly string[]): ReturnType<typeof productFilter> {
+  if (!filters.has(globs)) filters.set(globs, productFilter(globs));
+  return filters.get(globs);
+}
+
+/** What keeps the pod from devices of one class; undefined: they are good for it, however many there are. */
+function classObstacle(
+  accelerators: NodeAccelerators,
+  demand: PodDemand,
+  leastMemoryBytes: number,
+): Obstacle | undefined {
   const { products, minComputeCapability } = demand.requirements.accelerator ?? {};
-  if (products !== undefined && products.length > 0) {
+  const isWanted = products === undefined ? undefined : filterOf(products);
+  if (isWanted !== undefined) {
     const { product } = accelerators;
     if (product === undefined) return { kind: "unknown", what: "its GPU product is not stated" };
-    if (!products.some((pattern) => matchesGlob(pattern, product))) {
-      return { kind: "other", what: `its GPU is ${product}` };
+    if (!isWanted(product)) return { kind: "other", what: `its GPU is ${product}` };
+  }
+  if (minComputeCapability !== undefined) {
+    const has = accelerators.computeCapability;
+    if (has === undefined) return { kind: "unknown", what: "its compute capability is not stated" };
+    if (!isCapable(has, parseCapability(minComputeCapability))) {
+      return { kind: "other", what: `its compute capability is ${has.join(".")}` };
     }
   }
-  if (minComputeCapability !== undefined && !isCapable(accelerators, minComputeCapability)) {
-    return accelerators.computeCapability === undefined
-      ? { kind: "unknown", what: "its compute capability is not stated" }
-      : { kind: "other", what: `its compute capability is ${accelerators.computeCapability.join(".")}` };
+  // What unified memory must hold is compared, and requested, as RAM.
+  if (leastMemoryBytes === 0 || (accelerators.isUnifiedMemory && accelerators.uncertainty === undefined)) {
+    return undefined;
   }
-  if (device.memoryBytes > 0) {
-    if (accelerators.memoryBytes === undefined) {
-      return { kind: "unknown", what: accelerators.uncertainty ?? "its GPU memory is not stated" };
+  const { memoryBytes } = accelerators;
+  if (memoryBytes === undefined) {
+    return { kind: "unknown", what: accelerators.uncertainty ?? "its GPU memory is not stated" };
+  }
+  return memoryBytes < leastMemoryBytes ? { kind: "memory", hasBytes: memoryBytes } : undefined;
+}
+
+/** The obstacle that says most about how near the node is. */
+function nearest(obstacles: readonly Obstacle[]): Obstacle {
+  const tooSmall = obstacles.flatMap((each) => (each.kind === "memory" ? [each] : []));
+  const largest = tooSmall.reduce<(typeof tooSmall)[number] | undefined>(
+    (best, each) => (best === undefined || each.hasBytes > best.hasBytes ? each : best),
+    undefined,
+  );
+  return largest ?? obstacles[0] ?? { kind: "no-accelerator" };
+}
+
+/** `obstacle`, or how many devices of the node are good for the pod and how many of them are free. */
+function suitableDevices(
+  node: NodeHardware,
+  demand: PodDemand,
+  device: NonNullable<PodDemand["device"]>,
+): { readonly obstacle: Obstacle } | { readonly count: number; readonly freeCount: number | undefined } {
+  const obstacles: Obstacle[] = [];
+  let count = 0;
+  let freeCount: number | undefined;
+  for (const accelerators of node.accelerators) {
+    if (!offersWay(accelerators, device)) continue;
+    const found = classObstacle(accelerators, demand, device.memoryBytes);
+    if (found !== undefined) {
+      obstacles.push(found);
+      continue;
     }
-    if (accelerators.memoryBytes < device.memoryBytes) {
-      return { kind: "memory", hasBytes: accelerators.memoryBytes };
-    }
+    count += accelerators.count;
+    if (accelerators.freeCount !== undefined) freeCount = (freeCount ?? 0) + accelerators.freeCount;
   }
-  if (accelerators.count < device.count) {
-    return { kind: "other", what: `it has ${accelerators.count} of ${device.count} GPUs` };
-  }
-  return undefined;
+  if (count === 0) return { obstacle: nearest(obstacles) };
+  return count < device.count
+    ? { obstacle: { kind: "other", what: `it has ${count} of ${device.count} GPUs` } }
+    : { count, freeCount };
 }
 
 /** What other pods hold of what the pod needs, on a node that fits; undefined: there is room, or nobody counted. */
-function takenObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  const { device } = demand;
-  if (device !== undefined) {
-    const wanted = deviceWayKey(device.way);
-    const found = node.accelerators.find((each) => deviceWayKey(each) === wanted);
-    if (found?.freeCount !== undefined && found.freeCount < device.count) {
-      return { kind: "taken", what: `${found.count - found.freeCount} of its ${found.count} GPUs are taken` };
-    }
+function takenObstacle({ free }: NodeHardware, demand: PodDemand): Obstacle | undefined {
+  const { cpuMillis, memoryBytes, pods } = free ?? {};
+  if (memoryBytes !== undefined && memoryBytes < demand.memoryBytes) {
+    return { kind: "taken", what: `only ${formatBytes(Math.max(0, memoryBytes))} of its RAM are free` };
   }
-  const freeBytes = node.free?.memoryBytes;
-  if (freeBytes !== undefined && freeBytes < demand.memoryBytes) {
-    return { kind: "taken", what: `${formatBytes(Math.max(0, freeBytes))} of its RAM are free` };
+  if (cpuMillis !== undefined && cpuMillis < (demand.cpuMillis ?? 0)) {
+    return { kind: "taken", what: `only ${Math.max(0, cpuMillis) / 1000} of its CPUs are free` };
   }
-  return undefined;
+  return pods !== undefined && pods < 1 ? { kind: "taken", what: "it takes no more pods" } : undefined;
 }
 
 /** The first thing that keeps the pod off the node; undefined when it fits. `taken` only when nothing else does. */
@@ -111,8 +156,9 @@ export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | unde
   if (!matchesNodeSelector(node, requirements.nodeSelectorTerms ?? [])) {
     return { kind: "other", what: "nodeSelectorTerms exclude it" };
   }
-  const ofDevice = deviceObstacle(node, demand);
-  if (ofDevice !== undefined) return ofDevice;
+  const { device } = demand;
+  const devices = device === undefined ? undefined : suitableDevices(node, demand, device);
+  if (devices !== undefined && "obstacle" in devices) return devices.obstacle;
   if (demand.memoryBytes > 0) {
     if (node.allocatableMemoryBytes === undefined) {
       return { kind: "unknown", what: "its allocatable memory is not stated" };
@@ -123,8 +169,21 @@ export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | unde
         : { kind: "other", what: `it has ${formatBytes(node.allocatableMemoryBytes)} of RAM` };
     }
   }
+  if (
+    demand.cpuMillis !== undefined &&
+    node.allocatableCpuMillis !== undefined &&
+    node.allocatableCpuMillis < demand.cpuMillis
+  ) {
+    return { kind: "other", what: `it has ${node.allocatableCpuMillis / 1000} CPUs` };
+  }
   const taint = untoleratedTaint(node, demand.tolerations);
   if (taint !== undefined) return { kind: "other", what: `its taint ${taint.key} is not tolerated` };
   if (node.isUnschedulable) return { kind: "other", what: "it is cordoned" };
+  if (device !== undefined && devices?.freeCount !== undefined && devices.freeCount < device.count) {
+    return {
+      kind: "taken",
+      what: `${devices.count - devices.freeCount} of its ${devices.count} GPUs are taken`,
+    };
+  }
   return takenObstacle(node, demand);
 }

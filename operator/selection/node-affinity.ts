@@ -1,23 +1,62 @@
 // The required node affinity of a placement: ORed terms, one for each label dialect that may describe the device. Pure.
 
 import type { NodeSelectorRequirement, NodeSelectorTerm } from "../api/model.ts";
-import { cpuFeaturePrefix } from "../hardware/node-hardware.ts";
-import { nvidiaLabels } from "../hardware/nvidia.ts";
-import type { NodeHardware } from "../hardware/types.ts";
-import { matchesGlob, type PodDemand } from "./fit.ts";
+import { deviceTerms } from "../hardware/accelerators.ts";
+import { platforms } from "../hardware/cloud.ts";
+import { cpuFeaturePrefix } from "../hardware/cpu.ts";
+import type { DeviceAsk, Expressions } from "../hardware/dialect.ts";
+import type { NodeHardware, Platform } from "../hardware/types.ts";
+import { offersWay, parseCapability, type PodDemand } from "./fit.ts";
+import { productFilter } from "./glob.ts";
+
+/** Matches no node, in a form that the API server accepts. */
+const nothing: Expressions = [
+  { key: "kubernetes.io/hostname", operator: "Exists" },
+  { key: "kubernetes.io/hostname", operator: "DoesNotExist" },
+];
+
+const hostnameKey = "kubernetes.io/hostname";
 
 /**
- * Required node affinity for a placement. It does not depend on which nodes exist (but for product globs, which
- * labels cannot express), so that a joining node never restarts running pods.
+ * Required node affinity for a placement: it holds for a node if and only if the node's labels say that it can hold the
+ * pod, and leaves to the scheduler what the scheduler counts itself (devices, RAM, taints).
+ *
+ * It depends on the nodes as little as labels allow, so that a joining node never restarts running pods: on the clouds
+ * they are of (all of them while there is no node), on product names that the user's globs match, and on nodes whose
+ * labels promise what they do not have, which are excluded by name. Empty: any node.
  */
 export function nodeAffinityTerms(
   demand: PodDemand,
   nodes: readonly NodeHardware[],
 ): readonly NodeSelectorTerm[] {
-  const { requirements, device } = demand;
-  const deviceMemoryBytes = device?.memoryBytes;
-  const globs = device === undefined ? [] : (requirements.accelerator?.products ?? []);
-  const products = globs.length === 0 ? undefined : observedProducts(globs, nodes);
+  const excluded = excludedByName(demand, nodes);
+  const common = [...commonExpressions(demand, nodes), ...excluded.expressions];
+  const alternatives = deviceAlternatives(demand, nodes);
+  const own = alternatives.length === 0 ? [nothing] : alternatives.map((each) => [...each, ...common]);
+  const users = demand.requirements.nodeSelectorTerms ?? [];
+  const terms = (users.length === 0 ? [{}] : users)
+    // An empty term of the user's matches nothing (core/v1 NodeSelectorTerm), so it adds nothing either.
+    .filter(
+      (user) =>
+        users.length === 0 || (user.matchExpressions?.length ?? 0) + (user.matchFields?.length ?? 0) > 0,
+    )
+    .flatMap((user: NodeSelectorTerm) =>
+      own.map((expressions) => ({
+        matchExpressions: [...expressions, ...(user.matchExpressions ?? [])],
+        ...(user.matchFields === undefined && excluded.fields.length === 0
+          ? {}
+          : { matchFields: [...excluded.fields, ...(user.matchFields ?? [])] }),
+      })),
+    );
+  if (terms.length === 0) return [{ matchExpressions: nothing }];
+  return terms.filter((term) => term.matchExpressions.length > 0 || term.matchFields !== undefined);
+}
+
+/** What holds whatever the device. */
+function commonExpressions(
+  { requirements }: PodDemand,
+  nodes: readonly NodeHardware[],
+): readonly NodeSelectorRequirement[] {
   const common: NodeSelectorRequirement[] = [];
   if (requirements.architectures !== undefined && requirements.architectures.length > 0) {
     common.push({ key: "kubernetes.io/arch", operator: "In", values: requirements.architectures });
@@ -25,48 +64,69 @@ export function nodeAffinityTerms(
   for (const feature of requirements.cpuFeatures ?? []) {
     common.push({ key: `${cpuFeaturePrefix}${feature}`, operator: "In", values: ["true"] });
   }
-  let alternatives: NodeSelectorRequirement[][] = [[]];
-  if (deviceMemoryBytes !== undefined) {
-    if (deviceMemoryBytes > 0) {
-      common.push({
-        key: nvidiaLabels.memory,
-        operator: "Gt",
-        values: [String(Math.ceil(deviceMemoryBytes / 2 ** 20) - 1)],
-      });
-      alternatives = [
-        [{ key: nvidiaLabels.replicas, operator: "DoesNotExist" }],
-        [{ key: nvidiaLabels.replicas, operator: "Lt", values: ["2"] }],
-      ];
-    }
-    if (products !== undefined) common.push({ key: nvidiaLabels.product, operator: "In", values: products });
-    const capability = requirements.accelerator?.minComputeCapability;
-    if (capability !== undefined) {
-      const [major = 0, minor = 0] = capability.split(".").map(Number);
-      alternatives = alternatives.flatMap((alternative) => [
-        [...alternative, { key: nvidiaLabels.computeMajor, operator: "Gt", values: [String(major)] }],
-        [
-          ...alternative,
-          { key: nvidiaLabels.computeMajor, operator: "In", values: [String(major)] },
-          { key: nvidiaLabels.computeMinor, operator: "Gt", values: [String(minor - 1)] },
-        ],
-      ]);
-    }
-  }
-  const own = alternatives.map((alternative) => [...common, ...alternative]);
-  const users = requirements.nodeSelectorTerms ?? [];
-  const terms = (users.length === 0 ? [{}] : users).flatMap((user) =>
-    own.map((expressions) => ({
-      matchExpressions: [...expressions, ...(user.matchExpressions ?? [])],
-      ...(user.matchFields === undefined ? {} : { matchFields: user.matchFields }),
-    })),
+  const foreign = nodes.flatMap(({ operatingSystem }) =>
+    operatingSystem === undefined || operatingSystem === "linux" ? [] : [operatingSystem],
   );
-  return terms.filter((term) => term.matchExpressions.length > 0 || term.matchFields !== undefined);
+  if (foreign.length > 0) {
+    common.push({ key: "kubernetes.io/os", operator: "NotIn", values: [...new Set(foreign)].sort() });
+  }
+  return common;
 }
 
-/** Names of devices in the cluster that match one of the globs, sorted. */
-function observedProducts(globs: readonly string[], nodes: readonly NodeHardware[]): readonly string[] {
-  const names = nodes.flatMap(({ accelerators }) =>
-    accelerators.flatMap(({ product }) => (product === undefined ? [] : [product])),
+function deviceAlternatives(
+  { requirements, device }: PodDemand,
+  nodes: readonly NodeHardware[],
+): readonly Expressions[] {
+  if (device === undefined) return [[]];
+  const globs = requirements.accelerator?.products ?? [];
+  const capability = requirements.accelerator?.minComputeCapability;
+  const devices = nodes.flatMap(({ accelerators }) =>
+    accelerators.filter(({ vendor }) => vendor === device.way.vendor),
   );
-  return [...new Set(names)].filter((name) => globs.some((glob) => matchesGlob(glob, name))).sort();
+  const ask: DeviceAsk = {
+    leastMemoryBytes: device.memoryBytes,
+    isWanted: productFilter(globs),
+    minComputeCapability: capability === undefined ? undefined : parseCapability(capability),
+    observedProducts: [
+      ...new Set(devices.flatMap(({ product }) => (product === undefined ? [] : [product]))),
+    ].sort(),
+    observedMemoryBytes: [
+      ...new Set(devices.flatMap(({ memoryBytes }) => (memoryBytes === undefined ? [] : [memoryBytes]))),
+    ].sort((one, other) => one - other),
+  };
+  return deviceTerms(device.way, ask, platformsOf(nodes));
+}
+
+/** Clouds that nodes are of; without any node, all of them: one may be what an autoscaler will bring. */
+function platformsOf(nodes: readonly NodeHardware[]): readonly Platform[] {
+  if (nodes.length === 0) return platforms;
+  const found = new Set(nodes.map(({ platform }) => platform));
+  return platforms.filter((platform) => found.has(platform));
+}
+
+/**
+ * Nodes whose labels overstate their devices: by host name, which Karpenter accepts, unlike fields; by field those that
+ * have no such label. A field takes one name in each requirement.
+ */
+function excludedByName(
+  { device }: PodDemand,
+  nodes: readonly NodeHardware[],
+): { readonly expressions: Expressions; readonly fields: Expressions } {
+  const excluded =
+    device === undefined || device.memoryBytes === 0
+      ? []
+      : nodes.filter((node) =>
+          node.accelerators.some((each) => each.labelsOverstate === true && offersWay(each, device)),
+        );
+  const hosts = excluded.flatMap(({ labels }) => labels[hostnameKey] ?? []);
+  const unlabelled = excluded
+    .filter(({ labels }) => labels[hostnameKey] === undefined)
+    .map(({ name }) => name);
+  return {
+    expressions:
+      hosts.length === 0 ? [] : [{ key: hostnameKey, operator: "NotIn", values: [...new Set(hosts)].sort() }],
+    fields: unlabelled
+      .sort()
+      .map((name): NodeSelectorRequirement => ({ key: "metadata.name", operator: "NotIn", values: [name] })),
+  };
 }

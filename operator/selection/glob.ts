@@ -1,0 +1,17 @@
+// Globs over product names. Pure.
+
+/** The glob as an expression: `*` any run, `?` any one character; case does not matter. */
+function globExpression(pattern: string): RegExp {
+  const expression = pattern
+    .replace(/[.+^${}()|[\]\\]/g, "\\$&")
+    .replace(/\*+/g, ".*")
+    .replace(/\?/g, ".");
+  return new RegExp(`^${expression}$`, "i");
+}
+
+/** Whether a name matches one of the globs; undefined without globs: any name does, and none is needed. */
+export function productFilter(globs: readonly string[]): ((name: string) => boolean) | undefined {
+  if (globs.length === 0) return undefined;
+  const expressions = globs.map(globExpression);
+  return (name) => expressions.some((expression) => expression.test(name));
+}
