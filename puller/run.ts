@@ -116,6 +116,7 @@ async function runPull(
   try {
     const report = await pull(request, { registry, progress, log }, signal);
     world.stdout.write(`${JSON.stringify(report)}\n`);
+    log.info({ digest: report.digest, seconds: report.seconds }, "where the time went");
     const message = report.isWarm
       ? `${report.digest} was complete already`
       : `${report.digest} is complete: ${report.totalBytes} bytes, ${report.fetchedBytes} of them fetched`;

@@ -8,9 +8,20 @@ import { AppError } from "../oci/errors.ts";
 /** The speed is that of the last so many milliseconds. */
 const windowMs = 10_000;
 
+/** Where the time of a pull went, seconds. */
+export type PullSeconds = {
+  readonly [phase in Exclude<PullPhase, "ready" | "failed">]?: number;
+} & {
+  /** From the last byte that came over the network until the model was published: what hashing, syncing and placing took yet. */
+  readonly settling?: number;
+};
+
 export class ProgressTracker {
   readonly #reference: string;
   #phase: PullPhase = "resolving";
+  #phaseStartMs = performance.now();
+  #lastByteMs: number | undefined;
+  #seconds: PullSeconds = {};
   #digest: string | undefined;
   #totalBytes = 0;
   #completedBytes = 0;
@@ -25,7 +36,21 @@ export class ProgressTracker {
   }
 
   enter(phase: PullPhase): void {
+    const nowMs = performance.now();
+    const former = this.#phase;
+    if (former !== "ready" && former !== "failed") {
+      const seconds = roundSeconds((this.#seconds[former] ?? 0) + (nowMs - this.#phaseStartMs) / 1000);
+      this.#seconds = { ...this.#seconds, [former]: seconds };
+    }
+    if (phase === "ready" && this.#lastByteMs !== undefined)
+      this.#seconds = { ...this.#seconds, settling: roundSeconds((nowMs - this.#lastByteMs) / 1000) };
     this.#phase = phase;
+    this.#phaseStartMs = nowMs;
+  }
+
+  /** Of the phases that are over. */
+  get seconds(): PullSeconds {
+    return this.#seconds;
   }
 
   plan(digest: string, totalBytes: number, filesTotal: number): void {
@@ -40,6 +65,7 @@ export class ProgressTracker {
     if (source !== "network" || bytes < 0) return;
     this.#fetchedBytes += bytes;
     const nowMs = performance.now();
+    this.#lastByteMs = nowMs;
     const last = this.#samples.at(-1);
     if (last === undefined || nowMs - last.atMs > 250)
       this.#samples.push({ atMs: nowMs, bytes: this.#fetchedBytes });
@@ -90,6 +116,10 @@ export class ProgressTracker {
       ...(this.#lastFailure === undefined ? {} : { lastFailure: this.#lastFailure }),
     };
   }
+}
+
+function roundSeconds(seconds: number): number {
+  return Math.round(seconds * 1e4) / 1e4;
 }
 
 function percent({ completedBytes, totalBytes }: PullProgress): number {

@@ -15,7 +15,7 @@ import { readSeal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
 import { checkMemory, checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
-import type { ProgressTracker } from "./progress.ts";
+import type { ProgressTracker, PullSeconds } from "./progress.ts";
 import { isPublished, publishModel } from "./publish.ts";
 
 export type PullRequest = Globs & {
@@ -44,6 +44,7 @@ export type PullReport = {
   readonly fetchedBytes: number;
   /** True when everything was there already. */
   readonly isWarm: boolean;
+  readonly seconds: PullSeconds;
 };
 
 /** Pulls one model to a volume. Safe to kill at any point and to run again; several at once share what they fetch. */
@@ -112,6 +113,7 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
     totalBytes: plan.totalBytes,
     fetchedBytes: progress.fetchedBytes,
     isWarm: false,
+    seconds: progress.seconds,
   };
 }
 
@@ -126,7 +128,14 @@ async function warm(
   progress.plan(digest, totalBytes, files.length);
   progress.add(totalBytes, "volume");
   progress.enter("ready");
-  return { digest, directory: modelDirectory(layout, name), totalBytes, fetchedBytes: 0, isWarm: true };
+  return {
+    digest,
+    directory: modelDirectory(layout, name),
+    totalBytes,
+    fetchedBytes: 0,
+    isWarm: true,
+    seconds: progress.seconds,
+  };
 }
 
 async function refuseWithoutSpace(layout: StoreLayout, need: ReturnType<typeof spaceNeed>): Promise<void> {
