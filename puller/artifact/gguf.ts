@@ -5,7 +5,7 @@
 import type { ArchitectureFacts } from "../contract.ts";
 import { FileWindow, type ReadRange } from "./file-window.ts";
 import { blockSizes, highestPlausibleElementType, quantizationName, valueBytes } from "./gguf-types.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 
 /** What the header of a GGUF file says. */
 export type GgufHeader = {

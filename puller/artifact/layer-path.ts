@@ -3,7 +3,7 @@
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { fileMetadataAnnotations, filePathAnnotations } from "./media-types.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 import { baseName } from "./safe-path.ts";
 import type { FileRole } from "./types.ts";
 

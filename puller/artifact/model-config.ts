@@ -4,7 +4,7 @@
 import { z } from "zod";
 
 import type { ModelFormat } from "../contract.ts";
-import { isDigest } from "../oci/digest.ts";
+import { digestProblem, isDigest } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import { limits } from "../oci/limits.ts";
 import type { Digest } from "../oci/types.ts";
@@ -137,7 +137,7 @@ function readDiffIds(value: unknown, layerCount: number): readonly Digest[] | un
     if (!isDigest(item))
       throw new AppError(
         "InvalidArtifact",
-        `diff id ${index + 1} of the model config is no sha256 or sha512 digest`,
+        `diff id ${index + 1} of the model config: ${digestProblem(item)}; the artifact must be packaged again`,
       );
     return item;
   });

@@ -8,7 +8,7 @@ import { findEntry } from "./entry.ts";
 import { parseShard, positionalName, requireStatedPath, roleByName, statedPath } from "./layer-path.ts";
 import { classifyLayer, detectArtifact, isModelConfig, type LayerClass } from "./media-types.ts";
 import { emptyModelConfig, normaliseFormat, parseModelConfig, type ModelConfig } from "./model-config.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 import { baseName, checkCollisions, safePath, safePathWithoutParents } from "./safe-path.ts";
 import type { ArtifactLayer, ModelArtifact, SafePath } from "./types.ts";
 

@@ -5,7 +5,7 @@ import { AppError } from "../oci/errors.ts";
 import { readGgufHeader, type GgufHeader } from "./gguf.ts";
 import { parseShard } from "./layer-path.ts";
 import { formatParameterCount } from "./parameter-count.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 import { rangesOfLayer, withArchivedFile, type RemoteLayers } from "./remote-file.ts";
 import { baseName } from "./safe-path.ts";
 import { readSafetensorsHeader, type SafetensorsHeader } from "./safetensors.ts";

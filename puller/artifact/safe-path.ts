@@ -2,7 +2,7 @@
 // two such paths exclude each other. Touches no file system.
 
 import { AppError } from "../oci/errors.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 import type { SafePath } from "./types.ts";
 
 /** Longest segment of a path, bytes of UTF-8: what ext4, xfs and most others take. */

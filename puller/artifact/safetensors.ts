@@ -3,7 +3,7 @@
 
 import { AppError } from "../oci/errors.ts";
 import type { ReadRange } from "./file-window.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 import { decodeJson } from "./strict-json.ts";
 
 /** What the header of a safetensors file says. */

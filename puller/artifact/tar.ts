@@ -2,7 +2,7 @@
 
 import { AppError } from "../oci/errors.ts";
 import { decompress } from "./decompress.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../oci/quote.ts";
 import { baseName, PlacedPaths, safePath } from "./safe-path.ts";
 import { isZeroBlock, parseHeader, parsePaxRecords, tarBlockBytes, type TarHeader } from "./tar-header.ts";
 import type { LayerEncoding, SafePath } from "./types.ts";

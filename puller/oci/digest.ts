@@ -2,6 +2,7 @@
 
 import { createHash, type Hash } from "node:crypto";
 import { AppError } from "./errors.ts";
+import { quote } from "./quote.ts";
 import type { Descriptor, Digest } from "./types.ts";
 
 /** image-spec v1.1 descriptor.md "Registered algorithms": only these two, in lower case, at their full length. */
@@ -12,14 +13,21 @@ export function isDigest(text: unknown): text is Digest {
   return typeof text === "string" && pattern.test(text);
 }
 
+/** Why a value is no digest, with what it should be; for messages. */
+export function digestProblem(value: unknown): string {
+  const shown =
+    typeof value === "string"
+      ? quote(value)
+      : value === null
+        ? "null"
+        : `a value of type ${Array.isArray(value) ? "list" : typeof value}`;
+  return `${shown} is no digest; expected sha256: with 64 or sha512: with 128 lower-case hex characters`;
+}
+
 /** Parses a digest; refuses everything that is not exactly `sha256:` + 64 or `sha512:` + 128 lower-case hex characters. */
 export function parseDigest(text: unknown): Digest {
   if (isDigest(text)) return text;
-  const shown = typeof text === "string" ? JSON.stringify(text.slice(0, 80)) : `a ${typeof text}`;
-  throw new AppError(
-    "InvalidArtifact",
-    `${shown} is no digest; expected sha256: with 64 or sha512: with 128 lower-case hex characters`,
-  );
+  throw new AppError("InvalidArtifact", digestProblem(text));
 }
 
 export type DigestAlgorithm = "sha256" | "sha512";

@@ -1,7 +1,7 @@
 // Manifests and indexes: raw verified bytes in, validated data out. Refuses what two readers could read in two ways. Pure.
 
 import { z } from "zod";
-import { isDigest } from "./digest.ts";
+import { digestProblem, isDigest } from "./digest.ts";
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
 import type { Descriptor, Digest, Index, Manifest } from "./types.ts";
@@ -16,23 +16,12 @@ export const mediaTypes = {
 const manifestTypes: ReadonlySet<string> = new Set([mediaTypes.ociManifest, mediaTypes.dockerManifest]);
 const indexTypes: ReadonlySet<string> = new Set([mediaTypes.ociIndex, mediaTypes.dockerIndex]);
 
-/** Text of a manifest for a message: printable ASCII, and not much of it. */
-function shown(text: string): string {
-  return JSON.stringify(text.slice(0, 80)).replaceAll(
-    /[^\u0020-\u007e]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
-
 const annotations = z.record(z.string().max(1024), z.string().max(limits.annotationLength));
 const mediaType = z.string().min(1).max(255);
 
 const descriptor = z.looseObject({
   mediaType,
-  digest: z.custom<Digest>(isDigest, {
-    error: ({ input }) =>
-      `${typeof input === "string" ? shown(input) : `a ${input === null ? "null" : typeof input}`} is no digest; expected sha256: with 64 or sha512: with 128 lower-case hex characters`,
-  }),
+  digest: z.custom<Digest>(isDigest, { error: ({ input }) => digestProblem(input) }),
   size: z.int().min(0),
   annotations: annotations.nullish(),
   artifactType: mediaType.optional(),

@@ -75,6 +75,7 @@ test("the operator's imports from the puller bring none of the puller's I/O alon
     "puller/oci/digest.ts",
     "puller/oci/errors.ts",
     "puller/oci/host.ts",
+    "puller/oci/quote.ts",
     "puller/oci/reference.ts",
   ]);
 });

@@ -471,12 +471,12 @@ describe("configs", () => {
     [
       "with a diff id that is a number",
       json({ rootfs: { diff_ids: [1] } }),
-      "diff id 1 of the model config is no sha256 or sha512 digest",
+      "diff id 1 of the model config: a value of type number is no digest; expected sha256: with 64 or sha512: with 128 lower-case hex characters; the artifact must be packaged again",
     ],
     [
       "with a short diff id",
       json({ rootfs: { diff_ids: ["sha256:ab"] } }),
-      "diff id 1 of the model config is no sha256 or sha512 digest",
+      'diff id 1 of the model config: "sha256:ab" is no digest; expected sha256: with 64 or sha512: with 128 lower-case hex characters; the artifact must be packaged again',
     ],
     [
       "with diff ids as text",
