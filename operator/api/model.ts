@@ -111,7 +111,7 @@ export type StorageSpec = {
   /** Of an Ephemeral volume: the node's disk, or RAM. */
   readonly medium?: "Disk" | "Memory";
   readonly storageClassName?: string;
-  readonly accessModes?: readonly string[];
+  readonly accessModes?: readonly ("ReadWriteOnce" | "ReadWriteMany" | "ReadWriteOncePod")[];
   readonly claimName?: string;
   readonly retention?: "Retain" | "Delete";
 };

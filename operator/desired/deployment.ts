@@ -32,7 +32,7 @@ import {
   registryVolumes,
   temporaryVolumeName,
 } from "./puller-container.ts";
-import { storagePlan, withVolumeMemory } from "./storage.ts";
+import { storagePlan, withVolumeMemory, type StoragePlan } from "./storage.ts";
 import type { WorkloadInput } from "./types.ts";
 
 /** Loading a large model from a slow disk takes long; until then the kubelet must not restart the runtime. */
@@ -58,10 +58,11 @@ function mergeEnvironment(variables: readonly JsonObject[]): readonly JsonObject
   return [...byName.values()];
 }
 
-function pullContainer(input: WorkloadInput): JsonObject {
-  const { model, configuration, artifact } = input;
+type StoredInput = WorkloadInput & { readonly storage: StoragePlan };
+
+function pullContainer(input: StoredInput): JsonObject {
+  const { model, configuration, artifact, storage } = input;
   const { include = [], exclude = [], concurrency } = model.spec.puller ?? {};
-  const storage = storagePlan(model, artifact);
   const resources = withVolumeMemory(pullerResources(model, configuration), storage.memoryBytes);
   const requests = (resources["requests"] ?? {}) as JsonObject;
   return {
@@ -92,11 +93,18 @@ function pullContainer(input: WorkloadInput): JsonObject {
           },
     securityContext: containerSecurityContext,
     terminationMessagePolicy: "File",
-    volumeMounts: [{ mountPath: storeMountPath, name: modelVolumeName }, ...registryVolumeMounts(model)],
+    volumeMounts: [
+      {
+        mountPath: storeMountPath,
+        name: modelVolumeName,
+        ...(storage.sharing === "ReadOnly" ? { readOnly: true } : {}),
+      },
+      ...registryVolumeMounts(model),
+    ],
   };
 }
 
-function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObject {
+function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject {
   const { model, artifact, placement, runtime } = input;
   const { definition } = runtime;
   const mountPath = settings.mountPath ?? defaultModelMountPath;
@@ -165,8 +173,8 @@ function runtimeContainer(input: WorkloadInput, settings: RuntimeSpec): JsonObje
 }
 
 /** Devices and RAM that the placement asks for; what the user states wins, but for the devices. */
-function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObject {
-  const { model, artifact, placement, runtime } = input;
+function runtimeResources(input: StoredInput, settings: RuntimeSpec): JsonObject {
+  const { placement, runtime, storage } = input;
   const stated = settings.resources ?? (runtime.definition.resources as JsonObject);
   const statedLimits = (stated["limits"] ?? {}) as JsonObject;
   const devices: JsonObject =
@@ -185,7 +193,7 @@ function runtimeResources(input: WorkloadInput, settings: RuntimeSpec): JsonObje
     ...(Object.keys(requests).length === 0 ? {} : { requests }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
   };
-  return withVolumeMemory(resources, storagePlan(model, artifact).memoryBytes);
+  return withVolumeMemory(resources, storage.memoryBytes);
 }
 
 /** The complete Deployment. */
@@ -193,36 +201,46 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
   const { model, artifact, placement, variantName, runtime } = input;
   const settings = runtimeSettings(input);
   const usesDevice = placement.accelerator !== "none";
+  const storage = storagePlan(input);
+  const stored = { ...input, storage };
+  const nodeAffinity: JsonObject =
+    placement.nodeSelectorTerms.length === 0
+      ? {}
+      : {
+          nodeAffinity: {
+            requiredDuringSchedulingIgnoredDuringExecution: {
+              nodeSelectorTerms: placement.nodeSelectorTerms as unknown as readonly JsonObject[],
+            },
+          },
+        };
+  const affinity: JsonObject = {
+    ...nodeAffinity,
+    ...(storage.podAffinity === undefined ? {} : { podAffinity: storage.podAffinity }),
+  };
   const tolerations: readonly JsonObject[] = [
     ...(placement.accelerator === "none" ? [] : deviceTolerations(placement.accelerator)),
     ...(settings.tolerations ?? []),
   ];
   const template: JsonObject = {
     metadata: {
-      annotations: { [digestAnnotation]: artifact.digest, [variantAnnotation]: variantName },
-      labels: labels(model, "server"),
+      annotations: {
+        [digestAnnotation]: artifact.digest,
+        [variantAnnotation]: variantName,
+        ...storage.annotations,
+      },
+      labels: { ...labels(model, "server"), ...storage.labels },
     },
     spec: {
-      ...(placement.nodeSelectorTerms.length === 0
-        ? {}
-        : {
-            affinity: {
-              nodeAffinity: {
-                requiredDuringSchedulingIgnoredDuringExecution: {
-                  nodeSelectorTerms: placement.nodeSelectorTerms as unknown as readonly JsonObject[],
-                },
-              },
-            },
-          }),
+      ...(Object.keys(affinity).length === 0 ? {} : { affinity }),
       automountServiceAccountToken: false,
-      containers: [runtimeContainer(input, settings)],
+      containers: [runtimeContainer(stored, settings)],
       enableServiceLinks: false,
-      initContainers: [pullContainer(input)],
+      initContainers: [pullContainer(stored)],
       securityContext: podSecurityContext,
       terminationGracePeriodSeconds: 30,
       ...(tolerations.length === 0 ? {} : { tolerations }),
       volumes: [
-        storagePlan(model, artifact).volume,
+        storage.volume,
         { name: temporaryVolumeName, emptyDir: {} },
         ...(runtime.definition.sharedMemory
           ? [{ name: "shared-memory", emptyDir: { medium: "Memory" } }]
@@ -231,6 +249,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
       ],
     },
   };
+  const isBound = usesDevice || storage.sharing === "OneNode" || storage.sharing === "OnePod";
   const deployment = {
     apiVersion: "apps/v1",
     kind: "Deployment",
@@ -243,8 +262,9 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
       selector: { matchLabels: selectorLabels(model) },
       strategy: {
         type: "RollingUpdate",
-        // A pod that waits for a device which only its predecessor can free would wait for ever.
-        rollingUpdate: usesDevice ? { maxSurge: 0, maxUnavailable: 1 } : { maxSurge: 1, maxUnavailable: 0 },
+        // A pod that waits for a device, a disk or room on the disk's node which only its predecessor can free would wait for
+        // ever.
+        rollingUpdate: isBound ? { maxSurge: 0, maxUnavailable: 1 } : { maxSurge: 1, maxUnavailable: 0 },
       },
       template: patchTemplate(template, model.spec.template),
     },

@@ -10,6 +10,10 @@ export const modelNameLabel = "ocimodel.dev/model";
 export const componentLabel = "app.kubernetes.io/component";
 export const variantAnnotation = "ocimodel.dev/variant";
 export const digestAnnotation = "ocimodel.dev/digest";
+/** On pods of a claim: the room that their model takes on it, bytes. */
+export const volumeBytesAnnotation = "ocimodel.dev/volume-bytes";
+/** On pods of a claim: which one, so that pods of several Models find each other. */
+export const claimLabel = "ocimodel.dev/claim";
 
 export const pullContainerName = "pull";
 export const inspectContainerName = "inspect";
@@ -35,6 +39,11 @@ export function serviceName(model: Model): string {
   return model.metadata.name;
 }
 
+/** Name of the claim that the operator makes for a Model. */
+export function claimName(model: Model): string {
+  return `${model.metadata.name}-store`;
+}
+
 /** Leaves room for "-inspect-", the hash and an attempt of three digits in the 63 characters of a host name. */
 const maxInspectNameLength = 42;
 
@@ -52,7 +61,7 @@ export function inspectPodName(
   return `${name.slice(0, maxInspectNameLength)}-inspect-${hash}-${attempt}`;
 }
 
-export type Component = "server" | "inspect";
+export type Component = "server" | "inspect" | "store";
 
 export function labels(model: Model, component: Component): Readonly<Record<string, string>> {
   return {

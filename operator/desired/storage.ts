@@ -1,13 +1,12 @@
-// The volume of a Model's pods: what kind it is, how large, and what it costs the node. Pure.
+// The volume of a Model's pods: what kind it is, how pods share it, and what it costs the node. Pure.
 
-import type { InspectFacts } from "../../puller/contract.ts";
-import type { JsonObject, Model } from "../api/model.ts";
+import type { JsonObject } from "../api/model.ts";
 import { parseQuantity } from "../kube/quantity.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
-import { modelVolumeName } from "./names.ts";
-
-/** Room on the volume beyond the model itself: directories, records of the store. */
-const volumeHeadroomBytes = 64 * 2 ** 20;
+import { claimLabelValue, claimSharing, wantedClaimName, type Sharing } from "./claim.ts";
+import { claimLabel, modelVolumeName, volumeBytesAnnotation } from "./names.ts";
+import type { WorkloadInput } from "./types.ts";
+import { statedBytes, volumeNeed } from "./volume-need.ts";
 
 /** How a pod gets its volume and what is to be reserved for it. */
 export type StoragePlan = {
@@ -17,30 +16,39 @@ export type StoragePlan = {
   readonly ephemeralStorageBytes: number;
   /** Held in RAM by the volume, bytes: every container that runs beside it needs as much more. */
   readonly memoryBytes: number;
+  /** Undefined: each pod has a volume of its own. */
+  readonly sharing: Sharing | undefined;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly podAffinity: JsonObject | undefined;
 };
 
-/**
- * What a volume needs for one artifact, bytes. An archive is there twice, as blob and unpacked; Docker's weights are never
- * in one. The request is what the puller checks for; the limit leaves room for archives that are compressed.
- */
-export function volumeNeed({ packaging, sizeBytes, weightBytes }: InspectFacts): {
-  readonly request: number;
-  readonly limit: number;
-} {
-  const archived = packaging === "docker" ? Math.max(0, sizeBytes - weightBytes) : sizeBytes;
-  const request = sizeBytes + archived + volumeHeadroomBytes;
-  return { request, limit: request + archived };
-}
-
-/** Bytes that `spec.storage.size` states; undefined for "auto". */
-function statedBytes(model: Model): number | undefined {
-  return parseQuantity(model.spec.storage?.size);
-}
-
-/** The volume of the pods of `model` for `artifact`. */
-export function storagePlan(model: Model, artifact: InspectFacts): StoragePlan {
-  const stated = statedBytes(model);
+/** The volume of the pods. */
+export function storagePlan({
+  model,
+  artifact,
+  claim,
+}: Pick<WorkloadInput, "model" | "artifact" | "claim">): StoragePlan {
   const need = volumeNeed(artifact);
+  const name = wantedClaimName(model);
+  if (name !== undefined) {
+    const sharing = claimSharing(model, claim);
+    const value = claimLabelValue(name);
+    return {
+      volume: {
+        name: modelVolumeName,
+        persistentVolumeClaim: { claimName: name, ...(sharing === "ReadOnly" ? { readOnly: true } : {}) },
+      },
+      ephemeralStorageBytes: 0,
+      memoryBytes: 0,
+      sharing,
+      labels: { [claimLabel]: value },
+      // Tells how much room older pods still take when the claim is sized for newer ones.
+      annotations: { [volumeBytesAnnotation]: String(need.limit) },
+      podAffinity: sharing === "OneNode" ? onNodeOfClaim(value) : undefined,
+    };
+  }
+  const stated = statedBytes(model);
   const limit = stated ?? need.limit;
   const isInMemory = model.spec.storage?.medium === "Memory";
   return {
@@ -50,6 +58,22 @@ export function storagePlan(model: Model, artifact: InspectFacts): StoragePlan {
     },
     ephemeralStorageBytes: isInMemory ? 0 : (stated ?? need.request),
     memoryBytes: isInMemory ? limit : 0,
+    sharing: undefined,
+    labels: {},
+    annotations: {},
+    podAffinity: undefined,
+  };
+}
+
+/**
+ * A disk that one node alone can attach: a pod on another one would wait for it without end. So all pods of the claim, of
+ * whichever Model, go where the first one is; the first one goes where it fits, and a claim that waits for it binds there.
+ */
+function onNodeOfClaim(value: string): JsonObject {
+  return {
+    requiredDuringSchedulingIgnoredDuringExecution: [
+      { labelSelector: { matchLabels: { [claimLabel]: value } }, topologyKey: "kubernetes.io/hostname" },
+    ],
   };
 }
 

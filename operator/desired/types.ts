@@ -4,6 +4,7 @@ import type { InspectFacts } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 import type { Placement } from "../selection/types.ts";
+import type { Claim } from "./claim.ts";
 
 /** What the workload is rendered from. */
 export type WorkloadInput = {
@@ -14,6 +15,8 @@ export type WorkloadInput = {
   readonly artifact: InspectFacts;
   readonly runtime: { readonly name: string; readonly definition: RuntimeDefinition };
   readonly placement: Placement;
+  /** The claim of the volume, when it is there already. */
+  readonly claim?: Claim;
 };
 
 /** What an inspect pod is rendered from. */

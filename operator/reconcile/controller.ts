@@ -3,6 +3,7 @@
 import type { Logger } from "pino";
 import { modelResource, type Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
+import type { Claim } from "../desired/claim.ts";
 import { managedByLabel, managedByValue, modelNameLabel } from "../desired/names.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { KubeReader } from "../kube/client.ts";
@@ -15,7 +16,13 @@ import type { Metrics } from "../server/metrics.ts";
 import { askProgress } from "./ask-progress.ts";
 import { nodeFingerprint } from "./node-fingerprint.ts";
 import { reconcileModel } from "./reconcile-model.ts";
-import { deploymentResource, nodeResource, podResource, serviceResource } from "./resources.ts";
+import {
+  claimResource,
+  deploymentResource,
+  nodeResource,
+  podResource,
+  serviceResource,
+} from "./resources.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
 
 export type ControllerDeps = {
@@ -65,6 +72,7 @@ export class Controller {
   readonly #deployments: Watched<Deployment>;
   readonly #services: Watched<KubeObject>;
   readonly #pods: Watched<Pod>;
+  readonly #claims: Watched<Claim>;
 
   constructor(deps: ControllerDeps) {
     this.#deps = deps;
@@ -97,6 +105,14 @@ export class Controller {
     this.#deployments = this.#watched<Deployment>(deploymentResource, owned, wakeOwner);
     this.#services = this.#watched(serviceResource, owned, wakeOwner);
     this.#pods = this.#watched<Pod>(podResource, owned, wakeOwner);
+    // All claims, since a Model may name one that somebody else made.
+    this.#claims = this.#watched<Claim>(claimResource, undefined, (key, change) => {
+      wakeOwner(key, change);
+      for (const model of this.#models.list(key.namespace)) {
+        if (model.spec.storage?.claimName !== key.name) continue;
+        this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
+      }
+    });
   }
 
   /** Models that wait for a worker. */
@@ -141,7 +157,7 @@ export class Controller {
   }
 
   #caches(): readonly AnyWatched[] {
-    return [this.#models, this.#nodes, this.#deployments, this.#services, this.#pods];
+    return [this.#models, this.#nodes, this.#deployments, this.#services, this.#pods, this.#claims];
   }
 
   #watched<T extends KubeObject>(
@@ -202,6 +218,7 @@ export class Controller {
             deployments: this.#deployments,
             services: this.#services,
             pods: this.#pods,
+            claims: this.#claims,
             askProgress,
             nowMs: Date.now,
           },

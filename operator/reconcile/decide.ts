@@ -9,10 +9,10 @@ import { nodeHardware } from "../hardware/node-hardware.ts";
 import type { KubeObject } from "../kube/types.ts";
 import { chooseVariant } from "../selection/choose-variant.ts";
 import type { Candidate, Choice } from "../selection/types.ts";
+import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planInspection, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
 import { effectiveVariants, knownArtifact, runtimeFor } from "./variants.ts";
-import type { Pod } from "./workload-types.ts";
 
 /** What became of one variant's reference. */
 export type ResolvedVariant = {
@@ -27,7 +27,7 @@ export type Decision = {
   readonly create: readonly KubeObject[];
   /** Server-side applied when they differ from what is there. */
   readonly apply: readonly KubeObject[];
-  readonly remove: readonly Pod[];
+  readonly remove: readonly KubeObject[];
   readonly inspection: InspectionPlan;
   readonly variants: readonly ResolvedVariant[];
   /** Undefined while the references are still being read. */
@@ -111,7 +111,7 @@ export function decide(observed: Observed): Decision {
   const isSuspended = observed.model.spec.suspend === true;
   return {
     create: isSuspended ? [] : inspection.create,
-    remove: isSuspended ? [] : inspection.remove,
+    remove: isSuspended ? [] : [...inspection.remove, ...unusedClaims(observed)],
     apply: isSuspended || choice?.kind !== "selected" ? [] : desiredObjects(observed, choice),
     inspection,
     variants,
@@ -123,12 +123,22 @@ function desiredObjects(
   observed: Observed,
   { candidate, placement }: Extract<Choice, { kind: "selected" }>,
 ): readonly KubeObject[] {
-  const { model, configuration } = observed;
+  const { model, configuration, claim } = observed;
   const { variant, artifact, runtime } = candidate;
-  // chooseVariant never selects a candidate without a runtime.
-  if (runtime === undefined) return [];
+  // chooseVariant never selects a candidate without a runtime; pods without their claim would only wait, and what runs stays.
+  if (runtime === undefined || !canMount(observed)) return [];
+  const ownClaim = desiredClaim(observed, artifact);
   return [
-    workloadDeployment({ model, configuration, variantName: variant.name, artifact, runtime, placement }),
+    ...(ownClaim === undefined ? [] : [ownClaim]),
+    workloadDeployment({
+      model,
+      configuration,
+      variantName: variant.name,
+      artifact,
+      runtime,
+      placement,
+      ...(claim === undefined ? {} : { claim }),
+    }),
     modelService(model),
   ];
 }

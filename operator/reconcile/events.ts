@@ -12,11 +12,18 @@ export type Transition = {
 const told: ReadonlySet<string> = new Set([
   "SourceResolved",
   "VariantSelected",
+  "StorageReady",
   "ArtifactPulled",
   "WorkloadAvailable",
 ]);
 /** Reasons of mere progress, told by `kubectl get` already. */
-const silent: ReadonlySet<string> = new Set(["Resolving", "Pulling", "Starting", "Progressing"]);
+const silent: ReadonlySet<string> = new Set([
+  "Resolving",
+  "Pulling",
+  "Starting",
+  "Progressing",
+  "EphemeralVolume",
+]);
 
 /** Events between two statuses. */
 export function transitions(before: ModelStatus | undefined, after: ModelStatus): readonly Transition[] {

@@ -3,6 +3,7 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
+import { wantedClaimName, type Claim } from "../desired/claim.ts";
 import {
   componentLabel,
   modelNameLabel,
@@ -23,6 +24,7 @@ export type World = {
   readonly deployments: ObjectCache<Deployment>;
   readonly services: ObjectCache<KubeObject>;
   readonly pods: ObjectCache<Pod>;
+  readonly claims: ObjectCache<Claim>;
   /** Asks a puller how far it is; undefined when it does not answer. */
   readonly askProgress: (pod: Pod, signal: AbortSignal) => Promise<PullProgress | undefined>;
   readonly nowMs: () => number;
@@ -58,12 +60,17 @@ export async function observe(
   const answers = await Promise.all(
     pulling.map(async (pod) => [pod.metadata.uid ?? "", await world.askProgress(pod, signal)] as const),
   );
+  const claim = wantedClaimName(model);
   return {
     model,
     configuration: world.configuration,
     nodes: world.nodes.list(),
     deployment: world.deployments.get({ namespace: key.namespace, name: workloadName(model) }),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
+    claim: claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim }),
+    ownedClaims: world.claims
+      .list(key.namespace)
+      .filter(({ metadata }) => metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid)),
     workloadPods,
     inspectPods: pods.filter(
       ({ metadata }) =>

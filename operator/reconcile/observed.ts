@@ -3,6 +3,7 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
+import type { Claim } from "../desired/claim.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
@@ -14,6 +15,10 @@ export type Observed = {
   /** Undefined: there is none. Owned by this very Model (uid), else `foreign` names it. */
   readonly deployment: Deployment | undefined;
   readonly service: KubeObject | undefined;
+  /** The claim that the spec names or that the operator makes; undefined: there is none, or none is used. */
+  readonly claim: Claim | undefined;
+  /** All claims that this very Model owns. */
+  readonly ownedClaims: readonly Claim[];
   /** Pods of the workload, not being deleted. */
   readonly workloadPods: readonly Pod[];
   /** Inspect pods of this Model, not being deleted. */

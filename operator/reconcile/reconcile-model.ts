@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Reason } from "../api/conditions.ts";
 import { modelResource, type Model, type ModelStatus } from "../api/model.ts";
+import { isClaimOf } from "../desired/claim.ts";
 import { KubeError } from "../kube/errors.ts";
 import { needsApply } from "../kube/needs-apply.ts";
 import type { Kube, KubeObject, ObjectKey, Resource } from "../kube/types.ts";
@@ -69,10 +70,12 @@ async function act(
   for (const object of decision.apply) {
     const resource = resourceOf(object);
     const live = liveOf(observed, object);
-    if (live !== undefined && !isOwned(live, observed.model)) {
+    const isOurs = object.kind === "PersistentVolumeClaim" ? isClaimOf : isOwned;
+    if (live !== undefined && !isOurs(live, observed.model)) {
       failure ??= {
         reason: "AdmissionDenied",
         message: `${resource.kind} ${object.metadata.name} exists and belongs to something else; rename the Model or delete it`,
+        kind: resource.kind,
       };
       continue;
     }
@@ -83,17 +86,23 @@ async function act(
     const resource = resourceOf(object);
     await attempt(resource, object.metadata.name, () => deps.kube.create(resource, object, signal));
   }
-  for (const pod of decision.remove) {
-    const { name, namespace = "", uid = "" } = pod.metadata;
-    await attempt(resourceOf(pod), name, () =>
-      deps.kube.delete(resourceOf(pod), { namespace, name }, { uid }, signal),
-    );
+  for (const object of decision.remove) {
+    const { name, namespace = "", uid = "" } = object.metadata;
+    const resource = resourceOf(object);
+    await attempt(resource, name, () => deps.kube.delete(resource, { namespace, name }, { uid }, signal));
   }
   return failure;
 }
 
 function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined {
-  return object.kind === "Deployment" ? observed.deployment : observed.service;
+  switch (object.kind) {
+    case "Deployment":
+      return observed.deployment;
+    case "PersistentVolumeClaim":
+      return observed.claim;
+    default:
+      return observed.service;
+  }
 }
 
 function isOwned(object: KubeObject, model: Model): boolean {
@@ -105,7 +114,11 @@ function refusalOf(error: unknown, resource: Resource, name: string): ActFailure
   if (!(error instanceof KubeError)) return undefined;
   const isOfObject = error.kind === "forbidden" || error.kind === "invalid";
   return isOfObject
-    ? { reason: "AdmissionDenied", message: `${resource.kind} ${name}: ${error.message}` }
+    ? {
+        reason: "AdmissionDenied",
+        message: `${resource.kind} ${name}: ${error.message}`,
+        kind: resource.kind,
+      }
     : undefined;
 }
 

@@ -31,10 +31,19 @@ export const deploymentResource: Resource = {
   namespaced: true,
 };
 
+export const claimResource: Resource = {
+  group: "",
+  version: "v1",
+  kind: "PersistentVolumeClaim",
+  plural: "persistentvolumeclaims",
+  namespaced: true,
+};
+
 const byKind: Readonly<Record<string, Resource>> = {
   Pod: podResource,
   Service: serviceResource,
   Deployment: deploymentResource,
+  PersistentVolumeClaim: claimResource,
 };
 
 /** The resource of an object that the operator owns. */

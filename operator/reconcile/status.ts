@@ -6,12 +6,13 @@ import type { Model, ModelStatus, SelectedStatus } from "../api/model.ts";
 import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import type { Choice } from "../selection/types.ts";
+import { storageState } from "./claims.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import type { Observed } from "./observed.ts";
 import { workloadState, type WorkloadState } from "./workload-state.ts";
 
 /** Why an object could not be written: the reason for the condition, and the API server's words. */
-export type ActFailure = { readonly reason: Reason; readonly message: string };
+export type ActFailure = { readonly reason: Reason; readonly message: string; readonly kind: string };
 
 type Draft = {
   readonly status: Condition["status"];
@@ -96,6 +97,19 @@ function variantSelected(model: Model, decision: Decision, source: Draft): Draft
     message: choice.message,
     isStalled: needsPerson(choice.reason),
   };
+}
+
+/** The volume: what the API server refuses of its claim, what the claim says, and what the pullers found on it. */
+function storageReady(observed: Observed, workload: WorkloadState, failed: ActFailure | undefined): Draft {
+  if (failed?.kind === "PersistentVolumeClaim") {
+    return { status: "False", reason: failed.reason, message: failed.message };
+  }
+  const state = storageState(observed);
+  const { failure } = workload;
+  if (state.status === "True" && failure?.reason === "OutOfSpace") {
+    return { status: "False", reason: "OutOfSpace", message: failure.message };
+  }
+  return state;
 }
 
 function artifactPulled(observed: Observed, workload: WorkloadState, selected: SelectedStatus): Draft {
@@ -235,6 +249,7 @@ function phaseOf(drafts: Readonly<Partial<Record<ConditionType, Draft>>>, isSusp
   if (drafts.Stalled !== undefined) return "Failed";
   if (drafts.SourceResolved?.status !== "True") return "Resolving";
   if (drafts.VariantSelected?.status !== "True") return "Waiting";
+  if (drafts.StorageReady?.reason === "PVCPending") return "Waiting";
   if (drafts.ArtifactPulled?.status !== "True") return "Pulling";
   return "Starting";
 }
@@ -272,13 +287,14 @@ export function modelStatus(
   let workload: WorkloadState | undefined;
   if (selected !== undefined) {
     workload = workloadState(observed, selected.digest, selected.sizeBytes);
-    drafts.StorageReady = {
-      status: "True",
-      reason: "EphemeralVolume",
-      message: "the pod brings its own volume",
-    };
+    drafts.StorageReady = storageReady(observed, workload, failed);
     drafts.ArtifactPulled = artifactPulled(observed, workload, selected);
-    drafts.WorkloadAvailable = workloadAvailable(workload, drafts.ArtifactPulled, failed);
+    const isOfClaim = failed?.kind === "PersistentVolumeClaim";
+    drafts.WorkloadAvailable = workloadAvailable(
+      workload,
+      drafts.ArtifactPulled,
+      isOfClaim ? undefined : failed,
+    );
   } else if (failed !== undefined) {
     drafts.WorkloadAvailable = { status: "False", reason: failed.reason, message: failed.message };
     drafts.SourceResolved =

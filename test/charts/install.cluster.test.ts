@@ -226,6 +226,36 @@ describeCluster("the chart on a real API server, in namespaces that enforce rest
       ]);
       return stdout.trim() !== "";
     });
+    const claim = `/api/v1/namespaces/${team}/persistentvolumeclaims/tiny-store`;
+    const store = async (storage: object): Promise<void> => {
+      await plane.kubectl([
+        "patch",
+        "model",
+        "tiny",
+        "-n",
+        team,
+        "--type=merge",
+        "-p",
+        JSON.stringify({ spec: { storage } }),
+      ]);
+    };
+    await store({ type: "PersistentVolumeClaim" });
+    await waitFor("the claim, and pods that mount it", async () => {
+      const { body } = await ask("GET", deployment);
+      const volumes = JSON.stringify(body["spec"]);
+      return (await ask("GET", claim)).status === 200 && volumes.includes('"claimName":"tiny-store"');
+    });
+    await waitFor("the condition to say that the claim is not bound", async () => {
+      const { body } = await ask("GET", `/apis/ocimodel.dev/v1alpha1/namespaces/${team}/models/tiny`);
+      return JSON.stringify(body["status"]).includes('"reason":"PVCPending"');
+    });
+    await store({ type: "Ephemeral" });
+    await waitFor("the claim to be deleted", async () => {
+      const { status, body } = await ask("GET", claim);
+      const { deletionTimestamp } = (body["metadata"] ?? {}) as { deletionTimestamp?: string };
+      // As long as an old pod mounts it, it only goes.
+      return status === 404 || deletionTimestamp !== undefined;
+    });
     // Its objects go by their owner references; the operator needs no right for that.
     await plane.kubectl(["delete", "model", "tiny", "-n", team]);
     await operator?.stop("SIGTERM");
@@ -244,7 +274,7 @@ describeCluster("the chart on a real API server, in namespaces that enforce rest
       }),
     );
     // A server-side apply is a patch in the audit log; what it creates needs the right to create as well.
-    const implied = ["create deployments", "create services"];
+    const implied = ["create deployments", "create services", "create persistentvolumeclaims"];
     expect([...used, ...implied].sort()).toEqual(
       [
         ...(await granted("clusterrole", `${system}-ocimodel`)),

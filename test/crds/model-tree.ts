@@ -105,7 +105,9 @@ export const specTree: Tree<ModelSpec> = {
     "size?": "string",
     "medium?": { enum: { Disk: true, Memory: true } },
     "storageClassName?": "string",
-    "accessModes?": { items: "string" },
+    "accessModes?": {
+      items: { enum: { ReadWriteOnce: true, ReadWriteMany: true, ReadWriteOncePod: true } },
+    },
     "claimName?": "string",
     "retention?": { enum: { Retain: true, Delete: true } },
   },

@@ -106,6 +106,24 @@ const good: readonly (readonly [string, Fields])[] = [
     },
   ],
   ["ephemeral storage", { source, storage: { type: "Ephemeral", size: "auto" } }],
+  [
+    "a claim",
+    {
+      source,
+      replicas: 3,
+      storage: {
+        type: "PersistentVolumeClaim",
+        size: "1Ti",
+        storageClassName: "fast",
+        accessModes: ["ReadWriteMany"],
+        retention: "Retain",
+      },
+    },
+  ],
+  [
+    "a claim of somebody else",
+    { source, storage: { type: "PersistentVolumeClaim", claimName: "models.team" } },
+  ],
   ["ephemeral storage of a size, in RAM", { source, storage: { size: "20.5Gi", medium: "Memory" } }],
   [
     "a puller",
@@ -325,19 +343,14 @@ const bad: readonly (readonly [string, Fields, string])[] = [
   ["no context", { source, selection: { contextLength: 0 } }, "should be greater than or equal to 1"],
   ["no sequence", { source, selection: { parallel: 0 } }, "should be greater than or equal to 1"],
   [
-    "a claim",
-    { source, storage: { type: "PersistentVolumeClaim" } },
-    "storage types other than Ephemeral are not yet supported",
-  ],
-  [
     "a node cache",
     { source, storage: { type: "NodeCache" } },
-    "storage types other than Ephemeral are not yet supported",
+    "storage types other than Ephemeral and PersistentVolumeClaim are not yet supported",
   ],
   [
     "an image volume",
     { source, storage: { type: "ImageVolume" } },
-    "storage types other than Ephemeral are not yet supported",
+    "storage types other than Ephemeral and PersistentVolumeClaim are not yet supported",
   ],
   [
     "a size that is none",
@@ -345,25 +358,53 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "storage.size is neither auto nor a quantity of bytes such as 20Gi",
   ],
   ["a medium that is none", { source, storage: { medium: "Tape" } }, 'supported values: "Disk", "Memory"'],
+  ...[
+    { storageClassName: "fast" },
+    { accessModes: ["ReadWriteMany"] },
+    { claimName: "c" },
+    { retention: "Retain" },
+  ].map((fields): readonly [string, Fields, string] => [
+    `${Object.keys(fields)[0]} of an ephemeral volume`,
+    { source, storage: fields },
+    "storage.storageClassName, accessModes, claimName and retention are for type PersistentVolumeClaim alone",
+  ]),
+  ...[
+    { storageClassName: "fast" },
+    { accessModes: ["ReadWriteMany"] },
+    { size: "10Gi" },
+    { retention: "Retain" },
+  ].map((fields): readonly [string, Fields, string] => [
+    `${Object.keys(fields)[0]} of a claim that is there already`,
+    { source, storage: { type: "PersistentVolumeClaim", claimName: "c", ...fields } },
+    "storage.claimName names a claim that is there already: storageClassName, accessModes, retention and size are its owner's to decide",
+  ]),
   [
-    "a storage class",
-    { source, storage: { storageClassName: "fast" } },
-    "storageClassName, accessModes, claimName and retention are not yet supported",
+    "a claim in RAM",
+    { source, storage: { type: "PersistentVolumeClaim", medium: "Memory" } },
+    "storage.medium is for type Ephemeral alone",
   ],
   [
-    "access modes",
-    { source, storage: { accessModes: ["ReadWriteMany"] } },
-    "storageClassName, accessModes, claimName and retention are not yet supported",
+    "a claim that nobody can fill",
+    { source, storage: { type: "PersistentVolumeClaim", accessModes: ["ReadOnlyMany"] } },
+    'supported values: "ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"',
   ],
   [
-    "a claim's name",
-    { source, storage: { claimName: "c" } },
-    "storageClassName, accessModes, claimName and retention are not yet supported",
+    "a claim for one pod and for many",
+    {
+      source,
+      storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteOncePod", "ReadWriteMany"] },
+    },
+    "storage.accessModes: ReadWriteOncePod goes with no other mode",
   ],
   [
-    "retention",
-    { source, storage: { retention: "Retain" } },
-    "storageClassName, accessModes, claimName and retention are not yet supported",
+    "a claim for one pod and two replicas",
+    { source, replicas: 2, storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteOncePod"] } },
+    "storage.accessModes ReadWriteOncePod lets one pod alone mount the claim; set replicas to 1, or use ReadWriteOnce or ReadWriteMany",
+  ],
+  [
+    "a claim's name that is none",
+    { source, storage: { type: "PersistentVolumeClaim", claimName: "../other" } },
+    "spec.storage.claimName in body should match",
   ],
   [
     "a bandwidth limit",
@@ -593,6 +634,49 @@ describeCluster("the Model resource on a real API server", () => {
       });
       await plane.kubectl(["scale", "model", "qwen", "--replicas=3"]);
       expect((await ask("GET", `${models}/qwen`)).body["spec"]).toMatchObject({ replicas: 3 });
+    });
+
+    describe("whose claim is made by the operator", () => {
+      const claim = {
+        type: "PersistentVolumeClaim",
+        storageClassName: "fast",
+        accessModes: ["ReadWriteMany"],
+      };
+      const change = async (storage: Fields): Promise<ApiAnswer> =>
+        ask("PATCH", `${models}/claimed?dryRun=All`, { spec: { storage } }, "application/merge-patch+json");
+      beforeAll(async () => {
+        await plane.kubectl(["apply", "-f", "-"], {
+          input: JSON.stringify({
+            apiVersion: "ocimodel.dev/v1alpha1",
+            kind: "Model",
+            metadata: { name: "claimed" },
+            spec: { source, storage: claim },
+          }),
+        });
+      });
+
+      test.each([
+        ["class", { storageClassName: "slow" }],
+        ["class to the default", { storageClassName: null }],
+        ["access modes", { accessModes: ["ReadWriteOnce"] }],
+        ["access modes to the default", { accessModes: null }],
+      ])("its %s cannot be changed", async (_name, fields) => {
+        const { status, body } = await change(fields);
+        expect(status).toBe(422);
+        expect(body.message).toContain(
+          "storage.storageClassName and accessModes cannot be changed, since a claim never changes them; set type Ephemeral first, or make another Model",
+        );
+      });
+
+      test.each([
+        ["size", { size: "2Ti" }],
+        ["retention", { retention: "Retain" }],
+        ["type", { type: "Ephemeral", storageClassName: null, accessModes: null }],
+        ["claim", { claimName: "other", storageClassName: null, accessModes: null }],
+      ])("its %s can", async (_name, fields) => {
+        const { status, body } = await change(fields);
+        expect({ status, message: body.message }).toEqual({ status: 200, message: undefined });
+      });
     });
 
     test("the status is out of reach of an ordinary write", async () => {

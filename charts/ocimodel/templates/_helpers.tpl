@@ -61,6 +61,9 @@ runtimes:
   resources: [pods]
   verbs: [create, delete, list, watch]
 - apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [create, delete, list, patch, watch]
+- apiGroups: [""]
   resources: [events]
   verbs: [create]
 {{- end -}}

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { configurationSchema, type OperatorConfiguration } from "../../../operator/configuration.ts";
+import { makesClaim, modelClaim } from "../../../operator/desired/claim.ts";
 import { workloadDeployment } from "../../../operator/desired/deployment.ts";
 import { inspectPod } from "../../../operator/desired/inspect-pod.ts";
 import { modelService } from "../../../operator/desired/service.ts";
@@ -15,9 +16,11 @@ export const goldenDirectory = join(import.meta.dirname, "../../golden/desired")
 type Shared = { readonly configuration: unknown; readonly model: WorkloadInput["model"] };
 type GoldenInput = Shared &
   (
-    | (Pick<WorkloadInput, "variantName" | "artifact" | "placement"> & {
+    | (Pick<WorkloadInput, "variantName" | "artifact" | "placement" | "claim"> & {
         readonly render: "workload";
         readonly runtime: string;
+        /** Room that older pods take on the claim. */
+        readonly othersBytes?: number;
       })
     | (Pick<InspectInput, "references" | "attempt" | "round"> & { readonly render: "inspect" })
   );
@@ -30,7 +33,9 @@ function workload(
 ): readonly KubeObject[] {
   const definition = configuration.runtimes[input.runtime];
   if (definition === undefined) throw new Error(`no runtime ${input.runtime} in the configuration`);
+  const { model, artifact, claim, othersBytes = 0 } = input;
   return [
+    ...(makesClaim(model) ? [modelClaim(model, artifact, claim, othersBytes)] : []),
     workloadDeployment({ ...input, configuration, runtime: { name: input.runtime, definition } }),
     modelService(input.model),
   ];

@@ -12,6 +12,7 @@ const namespace = "ai";
 const collections: Readonly<Record<string, string>> = {
   Deployment: `/apis/apps/v1/namespaces/${namespace}/deployments`,
   Service: `/api/v1/namespaces/${namespace}/services`,
+  PersistentVolumeClaim: `/api/v1/namespaces/${namespace}/persistentvolumeclaims`,
   Pod: `/api/v1/namespaces/${namespace}/pods`,
 };
 

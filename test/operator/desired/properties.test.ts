@@ -47,6 +47,23 @@ const runtime: fc.Arbitrary<RuntimeSpec> = fc
   })
   .map((value) => stated(value) as RuntimeSpec);
 
+const storage = fc.oneof(
+  fc.record({
+    type: fc.constant("Ephemeral" as const),
+    size: fc.constantFrom("auto", "20Gi"),
+    medium: optional(fc.constantFrom("Disk" as const, "Memory" as const)),
+  }),
+  fc.record({
+    type: fc.constant("PersistentVolumeClaim" as const),
+    accessModes: optional(
+      fc
+        .constantFrom("ReadWriteOnce" as const, "ReadWriteMany" as const, "ReadWriteOncePod" as const)
+        .map((mode) => [mode]),
+    ),
+    claimName: optional(label),
+  }),
+);
+
 const spec: fc.Arbitrary<ModelSpec> = fc
   .record({
     source: fc.record({
@@ -69,6 +86,7 @@ const spec: fc.Arbitrary<ModelSpec> = fc
       }),
     ),
     runtime: optional(runtime),
+    storage: optional(storage),
     replicas: optional(fc.nat(100)),
   })
   .map((value) => stated(value) as ModelSpec);

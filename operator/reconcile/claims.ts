@@ -1,0 +1,117 @@
+// What becomes of the claims of one Model: which is applied, which are removed, and what StorageReady says of them. Pure.
+
+import type { InspectFacts } from "../../puller/contract.ts";
+import type { Condition, Reason } from "../api/conditions.ts";
+import {
+  claimMismatch,
+  makesClaim,
+  modelClaim,
+  sharingOf,
+  wantedClaimName,
+  type Sharing,
+} from "../desired/claim.ts";
+import { digestAnnotation, volumeBytesAnnotation } from "../desired/names.ts";
+import type { KubeObject } from "../kube/types.ts";
+import type { Observed } from "./observed.ts";
+
+export type StorageState = {
+  readonly status: Condition["status"];
+  readonly reason: Reason;
+  readonly message: string;
+  /** Nothing will change until somebody acts. */
+  readonly isStalled?: boolean;
+};
+
+/** Room that pods of other digests than `digest` take on the claim, each digest once, bytes. */
+function othersBytes(observed: Observed, digest: string): number {
+  const byDigest = new Map<string, number>();
+  for (const { metadata } of observed.workloadPods) {
+    const other = metadata.annotations?.[digestAnnotation];
+    const bytes = Number(metadata.annotations?.[volumeBytesAnnotation]);
+    if (other !== undefined && other !== digest && Number.isSafeInteger(bytes)) byDigest.set(other, bytes);
+  }
+  return [...byDigest.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** Whether pods can be made: their claim is there, or is being made, and can be used. */
+export function canMount({ model, claim }: Observed): boolean {
+  if (wantedClaimName(model) === undefined) return true;
+  if (claim === undefined) return makesClaim(model);
+  return claim.metadata.deletionTimestamp === undefined && claimMismatch(model, claim) === undefined;
+}
+
+/** The claim to be applied; undefined when the Model uses none, or one of somebody else. */
+export function desiredClaim(observed: Observed, artifact: InspectFacts): KubeObject | undefined {
+  const { model, claim } = observed;
+  if (!makesClaim(model) || !canMount(observed)) return undefined;
+  return modelClaim(model, artifact, claim, othersBytes(observed, artifact.digest));
+}
+
+/** Claims that the Model owns and uses no more. Those kept by retention Retain have no owner, so they are not among them. */
+export function unusedClaims({ model, ownedClaims }: Observed): readonly KubeObject[] {
+  const wanted = makesClaim(model) ? wantedClaimName(model) : undefined;
+  return ownedClaims
+    .filter(({ metadata }) => metadata.name !== wanted && metadata.deletionTimestamp === undefined)
+    .map(({ metadata }) => ({ apiVersion: "v1", kind: "PersistentVolumeClaim", metadata }));
+}
+
+const sharingWords: Readonly<Record<Sharing, string>> = {
+  ManyNodes: "for pods on any node",
+  OneNode: "for pods on one node",
+  OnePod: "for one pod",
+  ReadOnly: "read-only",
+};
+
+/** What the claim of the volume says. */
+export function storageState({ model, claim }: Observed): StorageState {
+  const name = wantedClaimName(model);
+  if (name === undefined) {
+    return { status: "True", reason: "EphemeralVolume", message: "the pod brings its own volume" };
+  }
+  if (claim === undefined) {
+    return {
+      status: "False",
+      reason: "PVCPending",
+      message: makesClaim(model)
+        ? `claim ${JSON.stringify(name)} is being made`
+        : `there is no claim ${JSON.stringify(name)} in namespace ${model.metadata.namespace}; create it, or leave spec.storage.claimName out and the operator makes one`,
+    };
+  }
+  if (claim.metadata.deletionTimestamp !== undefined) {
+    return {
+      status: "False",
+      reason: "PVCPending",
+      message: `claim ${JSON.stringify(name)} is being deleted, which ends when its last pod is gone${makesClaim(model) ? "; a new one is made then" : ""}`,
+    };
+  }
+  const mismatch = claimMismatch(model, claim);
+  if (mismatch !== undefined) {
+    return { status: "False", reason: "ClaimMismatch", message: mismatch, isStalled: true };
+  }
+  const { phase, capacity, conditions = [] } = claim.status ?? {};
+  if (phase === "Lost") {
+    return {
+      status: "False",
+      reason: "PVCPending",
+      message: `claim ${JSON.stringify(name)} has lost its volume; delete the claim`,
+      isStalled: true,
+    };
+  }
+  if (phase !== "Bound") {
+    return {
+      status: "False",
+      reason: "PVCPending",
+      message: `claim ${JSON.stringify(name)} is ${phase ?? "Pending"}: it is bound when its first pod is scheduled, or its storage class provides nothing; kubectl describe pvc ${name} -n ${model.metadata.namespace} tells`,
+    };
+  }
+  const resizing = conditions.find(({ type, status }) => status === "True" && /Resiz/.test(type));
+  const size = capacity?.storage ?? "unknown size";
+  const asked = claim.spec?.resources?.requests?.storage;
+  return {
+    status: "True",
+    reason: "ClaimBound",
+    message: `claim ${JSON.stringify(name)}, ${size}, ${sharingWords[sharingOf(claim.spec?.accessModes ?? [])]}${
+      resizing === undefined ? "" : `; it is being enlarged to ${asked ?? "more"}`
+    }`,
+  };
+}
