@@ -8,7 +8,6 @@ import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import { imageArchive, imageBuildObstacle } from "../images/image-archives.ts";
 import { startInImage, unpackImage } from "../images/image-root.ts";
-import { installImageTools } from "../images/install-image-tools.ts";
 import { writeGguf } from "../models/gguf-writer.ts";
 import { tinyModel, tinyModelSentence } from "../models/tiny-model.ts";
 import { engineObstacle } from "./prepare-engine.ts";
@@ -35,7 +34,6 @@ const healthy = () => fetch("http://127.0.0.1:8080/health").then((response) => r
 test.skipIf(obstacle !== undefined)(
   `the engine's image answers from a mounted model${obstacle === undefined ? "" : ` (${obstacle})`}`,
   async () => {
-    await installImageTools();
     const directory = await mkdtemp(path.join(tmpdir(), "ocimodel-engine-image-"));
     try {
       const archive = await imageArchive("engine");

@@ -7,7 +7,6 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { prepareAppContext } from "./app-context.ts";
 import { imageArchive, imageBuildObstacle, imageNames, type ImageName } from "./image-archives.ts";
-import { installImageTools } from "./install-image-tools.ts";
 
 function wanted(given: readonly string[]): readonly ImageName[] {
   if (given.length === 0 || given.includes("all")) return imageNames;
@@ -19,7 +18,6 @@ function wanted(given: readonly string[]): readonly ImageName[] {
 async function build(names: readonly ImageName[], output: string | undefined): Promise<void> {
   const obstacle = imageBuildObstacle();
   if (obstacle !== undefined) throw new Error(obstacle);
-  await installImageTools();
   if (output !== undefined) await mkdir(output, { recursive: true });
   for (const name of names) {
     const startedAtMs = performance.now();

@@ -14,6 +14,7 @@ import {
 } from "./app-context.ts";
 import { baseContext } from "./base.ts";
 import { withLock } from "../cluster/cache.ts";
+import { ensurePackages } from "../cluster/packages.ts";
 import { runCommand } from "../cluster/run-command.ts";
 import { cachedDirectory, cacheDirectory, contentKey } from "./build-cache.ts";
 
@@ -107,6 +108,8 @@ async function buildWithoutOverlay(name: ImageName, context: string, archivePath
 async function buildArchive(name: ImageName, entry: string): Promise<void> {
   const context = path.join(entry, "context");
   const archivePath = path.join(entry, "image.tar");
+  // Without its recommended runtime and networking: images are made by copying files only.
+  await ensurePackages(["buildah"], ["buildah"]);
   await mkdir(context);
   if (name === "engine") {
     await copyTree((await prepareEngine()).directory, path.join(context, "engine"));
@@ -134,8 +137,8 @@ async function archiveKey(name: ImageName): Promise<string> {
 }
 
 /**
- * The archive of an image, built now unless one of the same sources is in the cache.
- * Needs what `imageBuildObstacle` says, and buildah (see `installImageTools`).
+ * The archive of an image, built now unless one of the same sources is in the cache; then tools that are missing are
+ * installed. Needs what `imageBuildObstacle` says.
  */
 export async function imageArchive(name: ImageName): Promise<ImageArchive> {
   // Sources may be edited while they are compiled; an archive is only kept under the hash of what it was made from.

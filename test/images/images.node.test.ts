@@ -8,7 +8,6 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { imageArchive, imageBuildObstacle, type ImageName } from "./image-archives.ts";
 import { startInImage, unpackImage, type ImageRoot } from "./image-root.ts";
-import { installImageTools } from "./install-image-tools.ts";
 
 const obstacle = imageBuildObstacle();
 
@@ -60,7 +59,6 @@ describe.skipIf(obstacle !== undefined)(`images${obstacle === undefined ? "" : `
   };
 
   beforeAll(async () => {
-    await installImageTools();
     directory = await mkdtemp(path.join(tmpdir(), "ocimodel-images-"));
     for (const name of ["operator", "puller"] as const) {
       const archive = await imageArchive(name);
