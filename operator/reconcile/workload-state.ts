@@ -74,6 +74,8 @@ export function workloadState(observed: Observed, digest: string, totalBytes: nu
       isObserved &&
       (deployment.spec?.replicas ?? 1) === wantedReplicas &&
       (status.updatedReplicas ?? 0) >= wantedReplicas &&
+      // While pods of an earlier template are left, some of the available ones may be theirs.
+      (status.replicas ?? 0) <= (status.updatedReplicas ?? 0) &&
       available >= wantedReplicas,
     isDeadlineExceeded:
       isObserved &&

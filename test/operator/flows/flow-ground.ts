@@ -1,0 +1,224 @@
+// The ground that flows run on: one cluster with one node, an open registry, one with credentials, the chart installed twice over
+// (two replicas), and short words for what a user does with kubectl.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { KubeConfig } from "@kubernetes/client-node";
+import { modelResource, type Model, type ModelStatus } from "../../../operator/api/model.ts";
+import { KubeClient, resourcePath } from "../../../operator/kube/client.ts";
+import type { KubeObject, Resource } from "../../../operator/kube/types.ts";
+import { deploymentResource, podResource, serviceResource } from "../../../operator/reconcile/resources.ts";
+import type { Pod } from "../../../operator/reconcile/workload-types.ts";
+import { startCluster, type Cluster } from "../../cluster/node.ts";
+import { waitFor } from "../../cluster/run-command.ts";
+import { installChart, sentences, systemNamespace } from "../../demo/demo.ts";
+import { imageArchive } from "../../images/image-archives.ts";
+import { ggufBytes } from "../../models/gguf-writer.ts";
+import { tinyModel } from "../../models/tiny-model.ts";
+import { publishDockerModel } from "../../registry/publish.ts";
+import { startRegistry, type TestRegistry } from "../../registry/registry.ts";
+
+export const namespace = "team";
+
+export type Condition = NonNullable<ModelStatus["conditions"]>[number];
+
+export function condition(status: ModelStatus, type: string): Condition | undefined {
+  return status.conditions?.find((each) => each.type === type);
+}
+
+/** An audited request of the operator. */
+export type AuditLine = {
+  readonly verb: string;
+  readonly requestURI: string;
+  readonly userAgent?: string;
+  readonly user: { readonly username: string };
+  readonly objectRef?: { readonly resource?: string; readonly subresource?: string; readonly name?: string };
+  readonly responseStatus?: { readonly code?: number };
+};
+
+const core = { group: "", version: "v1", namespaced: true };
+/** Everything that may be left of a Model. */
+const leftovers: readonly Resource[] = [
+  deploymentResource,
+  serviceResource,
+  podResource,
+  { ...deploymentResource, kind: "ReplicaSet", plural: "replicasets" },
+  { ...core, kind: "ConfigMap", plural: "configmaps" },
+  { ...core, kind: "Secret", plural: "secrets" },
+  { ...core, kind: "PersistentVolumeClaim", plural: "persistentvolumeclaims" },
+];
+
+export type FlowGround = Awaited<ReturnType<typeof startFlowGround>>;
+
+/** Starts everything; ready when the chart's Deployment is. */
+export async function startFlowGround() {
+  const archives = await Promise.all((["operator", "puller", "engine"] as const).map(imageArchive));
+  const cluster = await startCluster({ auditLog: true });
+  const registries: TestRegistry[] = [];
+  try {
+    for (const { archivePath } of archives) await cluster.node.loadImage(archivePath);
+    const open = await startRegistry({
+      namespace: await cluster.node.attachNamespace("open"),
+      directory: cluster.node.directory,
+    });
+    registries.push(open);
+    const locked = await startRegistry({
+      namespace: await cluster.node.attachNamespace("locked"),
+      authentication: "htpasswd",
+      directory: cluster.node.directory,
+    });
+    registries.push(locked);
+    await installChart(cluster, ["--set=replicas=2"]);
+    await cluster.kubectl(["create", "namespace", namespace]);
+    await cluster.kubectl(["label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted"]);
+    for (const [tag, { sentence, fileType }] of Object.entries(sentences)) {
+      const files = [{ name: `${tag}.gguf`, content: ggufBytes(tinyModel({ sentence, fileType })) }];
+      await publishDockerModel(open, { repository: "ai/tiny", tag, files, quantization: tag });
+      await publishDockerModel(locked, { repository: "ai/tiny", tag, files, quantization: tag });
+    }
+    return {
+      cluster,
+      open,
+      locked,
+      /** In the Secret beside the credentials; whatever mounts or reads too much shows it. */
+      canary: `canary-${randomBytes(12).toString("hex")}`,
+      ...words(cluster),
+      stop: async (): Promise<void> => {
+        for (const registry of registries) await registry.stop();
+        await cluster.stop();
+      },
+    };
+  } catch (error) {
+    for (const registry of registries) await registry.stop();
+    await cluster.stop();
+    throw error;
+  }
+}
+
+function words(cluster: Cluster) {
+  const kubectl = async (...args: readonly string[]): Promise<string> =>
+    (await cluster.kubectl(["-n", namespace, ...args])).stdout;
+  const applyObject = async (object: object): Promise<void> => {
+    await cluster.kubectl(["apply", "-f", "-"], { input: JSON.stringify(object) });
+  };
+  // Waiting asks often: by a connection that stays, and not by a process each time.
+  const kubeConfig = new KubeConfig();
+  kubeConfig.loadFromFile(cluster.kubeconfig);
+  const client = new KubeClient({ kubeConfig, fieldManager: "user", userAgent: "user" });
+  const statusOf = async (name: string): Promise<ModelStatus> => {
+    const model = await client.get<Model>(modelResource, { namespace, name }, AbortSignal.timeout(30_000));
+    return model?.status ?? {};
+  };
+  const ownedBy = async (name: string, resource: Resource): Promise<readonly string[]> => {
+    const { items } = await client.read<{ readonly items: readonly KubeObject[] }>(
+      resourcePath(resource, namespace),
+      { labelSelector: `ocimodel.dev/model=${name}` },
+      AbortSignal.timeout(30_000),
+    );
+    return items.map(({ metadata }) => `${resource.plural}/${metadata.name}`);
+  };
+  const until = async (
+    name: string,
+    what: string,
+    isTrue: (status: ModelStatus) => boolean,
+  ): Promise<ModelStatus> => {
+    let last: ModelStatus = {};
+    return waitFor(
+      `Model ${name}: ${what}`,
+      async () => {
+        last = await statusOf(name);
+        return isTrue(last) && last;
+      },
+      { timeoutMs: 120_000, intervalMs: 150, describe: () => JSON.stringify(last, undefined, 1) },
+    );
+  };
+  const answer = async (name: string): Promise<string> => {
+    const address = await kubectl("get", "service", name, "-o", "jsonpath={.spec.clusterIP}");
+    const response = await fetch(`http://${address}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ prompt: "Who?", max_tokens: 48, temperature: 0 }),
+      signal: AbortSignal.timeout(30_000),
+    });
+    const body = (await response.json()) as { choices?: { text?: string }[] };
+    return body.choices?.[0]?.text?.trim() ?? "";
+  };
+  const audited = (): readonly AuditLine[] =>
+    readFileSync(cluster.auditLogPath ?? "", "utf8")
+      .split("\n")
+      .filter((line) => line.includes(`system:serviceaccount:${systemNamespace}:ocimodel`))
+      .map((line) => JSON.parse(line) as AuditLine);
+  return {
+    kubectl,
+    applyObject,
+    statusOf,
+    until,
+    answer,
+    audited,
+    apply: async (name: string, spec: object): Promise<void> => {
+      await applyObject({
+        apiVersion: "ocimodel.dev/v1alpha1",
+        kind: "Model",
+        metadata: { name, namespace },
+        spec,
+      });
+    },
+    patch: async (name: string, spec: object): Promise<void> => {
+      await kubectl("patch", "model", name, "--type=merge", "-p", JSON.stringify({ spec }));
+    },
+    ready: async (name: string): Promise<ModelStatus> =>
+      until(name, "ready", (status) => {
+        const found = condition(status, "Ready");
+        return found?.status === "True" && found.reason === "Available";
+      }),
+    /** Waits until the Service answers with these words. */
+    answers: async (name: string, words: string): Promise<void> => {
+      let last = "";
+      await waitFor(
+        `Model ${name} to answer "${words}"`,
+        async () => {
+          last = await answer(name).catch((error: unknown) => String(error));
+          return last === words;
+        },
+        { timeoutMs: 120_000, describe: () => last },
+      );
+    },
+    pods: async (name: string): Promise<readonly string[]> => ownedBy(name, podResource),
+    /** Deletes a Model and waits until nothing of it is left. */
+    gone: async (name: string): Promise<void> => {
+      await kubectl("delete", "model", name);
+      let left: readonly string[] = [];
+      await waitFor(
+        `everything of ${name} to go`,
+        async () => {
+          left = (await Promise.all(leftovers.map(async (resource) => ownedBy(name, resource)))).flat();
+          return left.length === 0;
+        },
+        { timeoutMs: 120_000, intervalMs: 200, describe: () => left.join(" ") },
+      );
+    },
+    /** Requests of the operator that change something, the lease apart. */
+    writes: (): readonly string[] =>
+      audited()
+        .filter(
+          ({ verb, objectRef }) =>
+            /^(create|update|patch|delete|deletecollection)$/.test(verb) && objectRef?.resource !== "leases",
+        )
+        .map(({ verb, requestURI }) => `${verb} ${requestURI}`),
+    /** Samples of a metric of all replicas of the operator, summed. */
+    metric: async (name: string): Promise<number> => {
+      const { items } = await client.read<{ readonly items: readonly Pod[] }>(
+        resourcePath(podResource, systemNamespace),
+        {},
+        AbortSignal.timeout(30_000),
+      );
+      const addresses = items.flatMap(({ status }) => status?.podIP ?? []);
+      const texts = await Promise.all(
+        addresses.map(async (address) => (await fetch(`http://${address}:8080/metrics`)).text()),
+      );
+      return texts
+        .flatMap((text) => [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, "gm"))])
+        .reduce((sum, [, value]) => sum + Number(value), 0);
+    },
+  };
+}
