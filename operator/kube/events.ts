@@ -28,6 +28,7 @@ export class EventRecorder {
   readonly #options: EventRecorderOptions;
   readonly #told = new Map<string, number>();
   readonly #pending: KubeObject[] = [];
+  readonly #giveUp = new AbortController();
   #sending: Promise<void> | undefined;
 
   constructor(options: EventRecorderOptions) {
@@ -68,23 +69,29 @@ export class EventRecorder {
       lastTimestamp: time,
       count: 1,
     } as KubeObject);
-    this.#sending ??= this.#send().finally(() => {
-      this.#sending = undefined;
-    });
+    this.#sending ??= this.#send();
   }
 
-  /** Resolves when all queued events were sent or given up. */
-  async flush(): Promise<void> {
+  /** Resolves when all queued events were sent; those that were not after the time are given up. */
+  async flush(timeoutMs: number): Promise<void> {
+    const limit = setTimeout(() => {
+      this.#pending.length = 0;
+      this.#giveUp.abort();
+    }, timeoutMs);
     await this.#sending;
+    clearTimeout(limit);
   }
 
   async #send(): Promise<void> {
     for (let event = this.#pending.shift(); event !== undefined; event = this.#pending.shift()) {
       try {
-        await this.#options.kube.create(eventResource, event, AbortSignal.timeout(5_000));
+        const limit = AbortSignal.any([this.#giveUp.signal, AbortSignal.timeout(5_000)]);
+        await this.#options.kube.create(eventResource, event, limit);
       } catch (error) {
         this.#options.onError?.(error);
       }
     }
+    // In the same turn as the last look at the queue: what is queued after it is sent by a new round.
+    this.#sending = undefined;
   }
 }

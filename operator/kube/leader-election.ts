@@ -37,8 +37,13 @@ export type LeaderElectionOptions = {
   readonly renewDeadlineMs?: number;
   readonly retryPeriodMs?: number;
   readonly onChange?: (isLeader: boolean) => void;
+  /** Told whenever the API server has answered about the lease: a candidate that hears nothing cannot take over. */
+  readonly onContact?: () => void;
   readonly onError?: (error: unknown) => void;
 };
+
+/** What an attempt on the lease came to: ours, another's, or not known. */
+type Attempt = "held" | "taken" | "unknown";
 
 /** Resolves after the time, or at once when the signal is aborted. */
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
@@ -69,8 +74,9 @@ export async function runWithLeadership(
   // What was seen of another holder, and when on our clock: its own timestamps are not compared with ours.
   let seen: { readonly version: string; readonly atMs: number } | undefined;
 
-  const attempt = async (limit: AbortSignal): Promise<boolean> => {
+  const attempt = async (limit: AbortSignal): Promise<Attempt> => {
     const lease = await options.kube.get<Lease>(leaseResource, key, limit);
+    options.onContact?.();
     const now = new Date().toISOString().replace("Z", "000Z");
     const spec = {
       holderIdentity: options.identity,
@@ -88,14 +94,15 @@ export async function runWithLeadership(
         } as KubeObject,
         limit,
       );
-      return made !== undefined;
+      // Somebody else was first: the next look says who.
+      return made === undefined ? "unknown" : "held";
     }
     const holder = lease.spec?.holderIdentity ?? "";
     const version = lease.metadata.resourceVersion ?? "";
     if (holder !== options.identity && holder !== "") {
       if (seen?.version !== version) seen = { version, atMs: performance.now() };
       const theirsMs = (lease.spec?.leaseDurationSeconds ?? 15) * 1000;
-      if (performance.now() - seen.atMs < theirsMs) return false;
+      if (performance.now() - seen.atMs < theirsMs) return "taken";
     }
     const isTaken = holder !== options.identity;
     await options.kube.replace(
@@ -112,23 +119,37 @@ export async function runWithLeadership(
       } as KubeObject,
       limit,
     );
-    return true;
+    return "held";
   };
 
-  const tryOnce = async (limit: AbortSignal): Promise<boolean> => {
+  // The time counts from before the request: the lease runs from then on, however late the answer comes.
+  const tryOnce = async (
+    whileWanted: AbortSignal,
+    limitMs: number,
+  ): Promise<{ readonly result: Attempt; readonly startedMs: number }> => {
+    const startedMs = performance.now();
     try {
-      return await attempt(limit);
+      // The attempt itself may hang: the deadline cuts it too.
+      const limit = AbortSignal.any([whileWanted, AbortSignal.timeout(Math.ceil(limitMs))]);
+      return { result: await attempt(limit), startedMs };
     } catch (error) {
-      if (!signal.aborted && !(error instanceof KubeError && error.kind === "conflict"))
+      if (!whileWanted.aborted && !(error instanceof KubeError && error.kind === "conflict"))
         options.onError?.(error);
-      return false;
+      return { result: "unknown", startedMs };
     }
   };
 
+  let renewedMs: number;
   for (;;) {
     if (signal.aborted) return "stopped";
-    if (await tryOnce(signal)) break;
+    const { result, startedMs } = await tryOnce(signal, renewDeadlineMs);
+    renewedMs = startedMs;
+    if (result === "held") break;
     await pause(retryPeriodMs, signal);
+  }
+  if (signal.aborted) {
+    await release(options, key);
+    return "stopped";
   }
   options.onChange?.(true);
   const lost = new AbortController();
@@ -141,21 +162,16 @@ export async function runWithLeadership(
   void finished.then(() => {
     ended.abort();
   });
-  let renewedMs = performance.now();
   const over = AbortSignal.any([signal, ended.signal]);
   while (!over.aborted) {
-    await pause(retryPeriodMs, over);
+    await pause(Math.min(retryPeriodMs, renewDeadlineMs - (performance.now() - renewedMs)), over);
     if (over.aborted) break;
     const remainingMs = renewDeadlineMs - (performance.now() - renewedMs);
-    if (remainingMs > 0) {
-      const startedMs = performance.now();
-      // The attempt itself may hang: the deadline cuts it too.
-      if (await tryOnce(AbortSignal.any([over, AbortSignal.timeout(Math.ceil(remainingMs))]))) {
-        renewedMs = startedMs;
-        continue;
-      }
-    }
-    if (performance.now() - renewedMs >= renewDeadlineMs) {
+    const { result, startedMs } =
+      remainingMs > 0 ? await tryOnce(over, remainingMs) : ({ result: "unknown", startedMs: 0 } as const);
+    if (result === "held") renewedMs = startedMs;
+    // Once another holds it there is nothing to wait for.
+    if (!over.aborted && (result === "taken" || performance.now() - renewedMs >= renewDeadlineMs)) {
       lost.abort();
       break;
     }

@@ -33,10 +33,13 @@ const maxLineBytes = 16 * 1024 * 1024;
 
 /** A watch that ends sooner did not work, milliseconds. */
 const shortWatchMs = 1_000;
+/** After so many failures in a row a watch is not resumed any more: what breaks it may stand in its way each time. */
+const mostResumes = 3;
 
-type ListAnswer<T> = {
-  readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
-  readonly items?: readonly T[];
+type ListAnswer = {
+  readonly kind?: unknown;
+  readonly metadata?: { readonly resourceVersion?: unknown; readonly continue?: string };
+  readonly items?: unknown;
 };
 type WatchEvent<T> = {
   readonly type: string;
@@ -98,23 +101,26 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
     let failures = 0;
     let mustList = true;
     while (!signal.aborted) {
+      let watchedSinceMs: number | undefined;
+      const hasWatchedLong = (): boolean =>
+        watchedSinceMs !== undefined && performance.now() - watchedSinceMs >= shortWatchMs;
       try {
         if (mustList) {
           await this.#list(signal);
           mustList = false;
         }
-        const startedMs = performance.now();
+        watchedSinceMs = performance.now();
         const end = await this.#watch(signal);
         mustList = end === "expired";
-        failures = performance.now() - startedMs < shortWatchMs ? failures + 1 : 0;
+        failures = hasWatchedLong() ? 0 : failures + 1;
         // A server that ends each watch at once must not be asked in a tight loop.
         if (failures > 1) await this.#pause(undefined, failures - 1, signal);
       } catch (error) {
         if (signal.aborted) return;
         this.#report(error);
-        // A broken connection is resumed where it was; a line that could not be read may have been a change.
-        mustList ||= !(error instanceof KubeError);
-        failures += 1;
+        // That a watch broke after an hour says nothing about how soon the next one will.
+        failures = hasWatchedLong() ? 1 : failures + 1;
+        mustList ||= !isResumable(error) || failures > mostResumes;
         await this.#pause(error, failures, signal);
       }
     }
@@ -123,13 +129,17 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
   async #pause(error: unknown, failures: number, signal: AbortSignal): Promise<void> {
     const random = this.#options.random ?? Math.random;
     const base = Math.min(backoff.firstMs * 2 ** (failures - 1), backoff.lastMs);
-    const asked = error instanceof KubeError ? error.retryAfterMs : undefined;
-    const waitMs = asked ?? base * (1 + random());
+    const askedMs = (error instanceof KubeError ? error.retryAfterMs : undefined) ?? 0;
+    const waitMs = Math.max(askedMs, base) + base * random();
     await (this.#options.sleep ?? sleep)(waitMs, signal).catch(() => undefined);
   }
 
   #report(error: unknown): void {
-    this.#options.onError?.(error);
+    try {
+      this.#options.onError?.(error);
+    } catch {
+      // Whoever cannot be told of an error cannot be told of this one.
+    }
   }
 
   /** All pages of one consistent list; replaces the copy only when the last page is in. */
@@ -141,9 +151,9 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
     let token: string | undefined;
     let restarts = 0;
     for (;;) {
-      let page: ListAnswer<T>;
+      let page: ListAnswer;
       try {
-        page = await kube.read<ListAnswer<T>>(
+        page = await kube.read<ListAnswer>(
           path,
           {
             limit: String(pageSize),
@@ -163,14 +173,16 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
         throw error;
       }
       this.#lastContactMs = performance.now();
-      for (const item of page.items ?? []) {
+      const { items, version, next } = readPage<T>(page);
+      for (const item of items) {
         // Items of a list carry no type of their own.
         const object = this.#strip({ ...item, apiVersion: apiVersionOf(resource), kind: resource.kind });
         found.set(cacheKey(keyOf(object)), object);
       }
-      this.#resourceVersion = page.metadata.resourceVersion;
-      token = page.metadata.continue;
-      if (token === undefined || token === "") break;
+      token = next;
+      if (token !== undefined) continue;
+      this.#resourceVersion = version;
+      break;
     }
     this.#replace(found);
     this.#hasSynced = true;
@@ -186,12 +198,7 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
     }
     for (const [key, object] of found) {
       const old = before.get(key);
-      if (
-        old?.metadata.resourceVersion !== object.metadata.resourceVersion ||
-        old?.metadata.uid !== object.metadata.uid
-      ) {
-        this.#tell(old, object);
-      }
+      if (!isSameState(old, object)) this.#tell(old, object);
     }
   }
 
@@ -206,6 +213,12 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
   #tell(before: T | undefined, after: T | undefined): void {
     const object = after ?? before;
     if (object === undefined) return;
+    if (before !== undefined && after !== undefined && before.metadata.uid !== after.metadata.uid) {
+      // The deletion in between was not seen; it is told all the same.
+      this.#tell(before, undefined);
+      this.#tell(undefined, after);
+      return;
+    }
     try {
       this.#options.onChange(keyOf(object), {
         ...(before === undefined ? {} : { before }),
@@ -249,6 +262,11 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
 
   /** Takes one event into the copy. Throws on what it does not understand: the caller lists again rather than skip it. */
   #take(event: WatchEvent<T>): "taken" | "expired" {
+    if (event.type !== "ERROR" && isOlder(event.object.metadata.resourceVersion, this.#resourceVersion)) {
+      throw new Error(
+        `a watch event of version ${event.object.metadata.resourceVersion} after ${this.#resourceVersion}`,
+      );
+    }
     switch (event.type) {
       case "BOOKMARK":
         break;
@@ -258,12 +276,13 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
         const key = cacheKey(keyOf(object));
         const before = this.#objects.get(key);
         this.#objects.set(key, object);
-        this.#tell(before, object);
+        // The same once more is no change.
+        if (!isSameState(before, object)) this.#tell(before, object);
         break;
       }
       case "DELETED": {
         const key = cacheKey(keyOf(event.object));
-        const before = this.#objects.get(key) ?? this.#strip(event.object);
+        const before = this.#objects.get(key);
         this.#objects.delete(key);
         this.#tell(before, undefined);
         break;
@@ -271,8 +290,9 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
       case "ERROR":
         if (event.object.code === 410) return "expired";
         throw new KubeError(
-          "unavailable",
+          event.object.code === 429 ? "throttled" : "unavailable",
           `the watch ended with an error: ${String(event.object.message).slice(0, 200)}`,
+          { status: event.object.code ?? 500 },
         );
       default:
         throw new Error(`a watch event of type ${JSON.stringify(event.type)?.slice(0, 40)}`);
@@ -282,6 +302,44 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
     this.#resourceVersion = version;
     return "taken";
   }
+}
+
+/** A page of a list. Throws on anything else: an answer without items must never look like a cluster without objects. */
+function readPage<T>(page: ListAnswer): {
+  readonly items: readonly T[];
+  readonly version: string;
+  readonly next: string | undefined;
+} {
+  const version = page.metadata?.resourceVersion;
+  const { kind, items } = page;
+  const isList =
+    typeof kind === "string" && kind.endsWith("List") && (items === null || Array.isArray(items));
+  if (!isList || typeof version !== "string" || version === "")
+    throw new Error(`the API server answered a list with a ${JSON.stringify(kind)?.slice(0, 40)}`);
+  const next = page.metadata?.continue;
+  return {
+    items: (items ?? []) as readonly T[],
+    version,
+    next: next === undefined || next === "" ? undefined : next,
+  };
+}
+
+/** Whether a watch may go on at the version where it was: nothing was answered, or only that it should wait. */
+function isResumable(error: unknown): boolean {
+  return error instanceof KubeError && (error.status === 0 || error.kind === "throttled");
+}
+
+function isSameState(one: KubeObject | undefined, other: KubeObject): boolean {
+  return (
+    one?.metadata.uid === other.metadata.uid &&
+    one?.metadata.resourceVersion === other.metadata.resourceVersion
+  );
+}
+
+/** Compares resource versions, which are decimal numbers of one order for each resource (Kubernetes 1.35 says so). */
+function isOlder(one: string | undefined, other: string): boolean {
+  if (one === undefined || !/^\d+$/.test(one) || !/^\d+$/.test(other)) return false;
+  return BigInt(one) < BigInt(other);
 }
 
 function apiVersionOf({ group, version }: Resource): string {
@@ -310,7 +368,7 @@ async function* lines(
   let size = 0;
   const chunks = body[Symbol.asyncIterator]();
   for (;;) {
-    const next = await withTimeout(chunks.next(), inactivityTimeoutMs);
+    const next = await withTimeout(nextChunk(chunks), inactivityTimeoutMs);
     if (next.done === true || signal.aborted) break;
     let chunk = Buffer.from(next.value);
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10)) {
@@ -329,11 +387,20 @@ async function* lines(
     throw new KubeError("unavailable", "the watch broke off in the middle of a line");
 }
 
+async function nextChunk(chunks: AsyncIterator<Uint8Array>): Promise<IteratorResult<Uint8Array>> {
+  try {
+    return await chunks.next();
+  } catch (error) {
+    throw new KubeError("unavailable", "the connection of a watch broke", { cause: error });
+  }
+}
+
+/** Bookmarks come every minute. Where they do not, more may be wrong than a connection, so the caller must list. */
 async function withTimeout<T>(promise: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(new KubeError("unavailable", `the watch sent nothing for ${ms / 1000} s`));
+      reject(new Error(`the watch sent nothing for ${ms / 1000} s`));
     }, ms);
   });
   // The loser of the race is of no interest any more.

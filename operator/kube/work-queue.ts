@@ -5,35 +5,30 @@ export type WorkQueueOptions = {
   /** First and longest wait after failures of a key, milliseconds; doubles in between (client-go: 5 ms to 1000 s). */
   readonly backoff?: { readonly firstMs: number; readonly lastMs: number };
   readonly random?: () => number;
-  readonly setTimer?: (run: () => void, ms: number) => { cancel(): void };
   /** Told how long a key had waited when its work began. */
   readonly onStart?: (waitedMs: number) => void;
 };
 
-/** What became of one piece of work: again after a time, again with backoff, or only when woken. */
+/** What became of one piece of work: again after a time, again with backoff (and not before a server allows it), or only when woken. */
 export type WorkResult =
-  { readonly kind: "done"; readonly recheckAfterMs?: number } | { readonly kind: "retry" };
+  | { readonly kind: "done"; readonly recheckAfterMs?: number }
+  | { readonly kind: "retry"; readonly notBeforeMs?: number };
 
 type Worker = (key: string, signal: AbortSignal) => Promise<WorkResult>;
 
 const defaultBackoff = { firstMs: 5, lastMs: 1_000_000 };
 
-function timer(run: () => void, ms: number): { cancel(): void } {
-  const handle = setTimeout(run, ms);
-  return {
-    cancel: () => {
-      clearTimeout(handle);
-    },
-  };
-}
+/** Longest time that a timer of Node takes, milliseconds; it fires at once when given more. */
+const longestTimerMs = 2 ** 31 - 1;
 
 export class WorkQueue {
   readonly #options: WorkQueueOptions;
   /** Keys to be worked on, in order, with the time since when. */
   readonly #dirty = new Map<string, number>();
-  readonly #processing = new Set<string>();
+  /** Keys being worked on, with the time since when. */
+  readonly #processing = new Map<string, number>();
   readonly #failures = new Map<string, number>();
-  readonly #timers = new Map<string, { readonly dueMs: number; readonly handle: { cancel(): void } }>();
+  readonly #timers = new Map<string, { readonly dueMs: number; readonly handle: NodeJS.Timeout }>();
   #worker: Worker | undefined;
   #signal: AbortSignal | undefined;
   #idle: (() => void) | undefined;
@@ -45,6 +40,11 @@ export class WorkQueue {
   /** Keys that wait for a worker. */
   get depth(): number {
     return this.#dirty.size;
+  }
+
+  /** How long the longest work under way has taken so far, milliseconds; 0 when there is none. */
+  get busyMs(): number {
+    return this.#processing.size === 0 ? 0 : performance.now() - Math.min(...this.#processing.values());
   }
 
   /** Wakes a key. While it is being worked on, it is worked on once more afterwards. */
@@ -60,11 +60,15 @@ export class WorkQueue {
     const dueMs = performance.now() + ms;
     const planned = this.#timers.get(key);
     if (planned !== undefined && planned.dueMs <= dueMs) return;
-    planned?.handle.cancel();
-    const handle = (this.#options.setTimer ?? timer)(() => {
-      this.#timers.delete(key);
-      this.add(key);
-    }, ms);
+    clearTimeout(planned?.handle);
+    // A wait that is longer ends early: the work then finds that its time has not come.
+    const handle = setTimeout(
+      () => {
+        this.#timers.delete(key);
+        this.add(key);
+      },
+      Math.min(ms, longestTimerMs),
+    );
     this.#timers.set(key, { dueMs, handle });
   }
 
@@ -84,7 +88,7 @@ export class WorkQueue {
         );
       });
     }
-    for (const { handle } of this.#timers.values()) handle.cancel();
+    for (const { handle } of this.#timers.values()) clearTimeout(handle);
     this.#timers.clear();
     this.#dirty.clear();
     if (this.#processing.size > 0) {
@@ -102,7 +106,7 @@ export class WorkQueue {
       if (this.#processing.size >= this.#options.concurrency) return;
       if (this.#processing.has(key)) continue;
       this.#dirty.delete(key);
-      this.#processing.add(key);
+      this.#processing.set(key, performance.now());
       this.#options.onStart?.(performance.now() - sinceMs);
       void this.#work(worker, key, signal);
     }
@@ -122,7 +126,8 @@ export class WorkQueue {
       this.#failures.set(key, failures + 1);
       const { firstMs, lastMs } = this.#options.backoff ?? defaultBackoff;
       const random = this.#options.random ?? Math.random;
-      this.addAfter(key, Math.min(firstMs * 2 ** Math.min(failures, 40), lastMs) * (0.5 + random() / 2));
+      const waitMs = Math.min(firstMs * 2 ** Math.min(failures, 40), lastMs) * (0.5 + random() / 2);
+      this.addAfter(key, Math.max(waitMs, result.notBeforeMs ?? 0));
     } else {
       this.#failures.delete(key);
       if (result.recheckAfterMs !== undefined) this.addAfter(key, result.recheckAfterMs);

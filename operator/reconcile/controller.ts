@@ -25,6 +25,9 @@ import {
 } from "./resources.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
 
+/** At the end events get this long, milliseconds: another leader waits, and nobody waits for old news. */
+const flushMs = 2_000;
+
 export type ControllerDeps = {
   readonly kube: Kube & KubeReader;
   readonly configuration: OperatorConfiguration;
@@ -120,6 +123,11 @@ export class Controller {
     return this.#queue.depth;
   }
 
+  /** How long the longest reconcile under way has taken so far, milliseconds. */
+  get busyMs(): number {
+    return this.#queue.busyMs;
+  }
+
   /** Whether all local copies are complete. */
   get hasSynced(): boolean {
     return this.#caches().every(({ hasSynced }) => hasSynced);
@@ -153,7 +161,7 @@ export class Controller {
       await this.#queue.run(async (key, own) => this.#work(key, own), signal);
     }
     await Promise.all(watching);
-    await this.#deps.events.flush();
+    await this.#deps.events.flush(flushMs);
   }
 
   #caches(): readonly AnyWatched[] {
@@ -254,7 +262,8 @@ export class Controller {
           },
           "reconcile failed",
         );
-      return { kind: "retry" };
+      const afterMs = error instanceof KubeError ? error.retryAfterMs : undefined;
+      return { kind: "retry", ...(afterMs === undefined ? {} : { notBeforeMs: afterMs }) };
     } finally {
       metrics.reconcileSeconds.observe((performance.now() - startedMs) / 1000);
       this.#countModels();
