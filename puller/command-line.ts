@@ -31,7 +31,18 @@ export const options: readonly Option[] = [
     name: "tags",
     value: "GLOB",
     commands: ["inspect"],
-    help: "inspect all tags of the reference's repository that match",
+    help: "find variants: the tags of the reference's repository that match",
+  },
+  {
+    name: "index",
+    value: "REF",
+    commands: ["inspect"],
+    help: "find variants: the children of this image index; with --reference, what it says of these",
+  },
+  {
+    name: "requirements",
+    commands: ["inspect"],
+    help: "tell also what hardware the registry says is needed; --tags and --index do so always",
   },
   {
     name: "output",
@@ -239,6 +250,7 @@ export function parseCommandLine(
     if (fromFlags !== undefined) return fromFlags;
     const fromEnvironment = environment[environmentName(name)];
     if (fromEnvironment !== undefined && fromEnvironment !== "") {
+      if (option.value === undefined) return switchValue(option.name, fromEnvironment, command);
       return option.isRepeatable === true
         ? fromEnvironment.split("\n").filter((each) => each !== "")
         : [fromEnvironment];
@@ -259,6 +271,16 @@ export function parseCommandLine(
   return { kind: "command", command, values };
 }
 
+/** A switch from the environment. */
+function switchValue(name: string, text: string, command: CommandName): readonly string[] {
+  if (text === "true") return ["true"];
+  if (text === "false") return [];
+  throw usage(
+    `${environmentName(name)} is ${JSON.stringify(text.slice(0, 40))}, neither true nor false`,
+    command,
+  );
+}
+
 function parseFlags(
   command: CommandName,
   own: readonly Option[],
@@ -268,7 +290,12 @@ function parseFlags(
     args: [...args],
     strict: false,
     tokens: true,
-    options: Object.fromEntries(own.map(({ name }) => [name, { type: "string" as const, multiple: true }])),
+    options: Object.fromEntries(
+      own.map(({ name, value }) => [
+        name,
+        { type: value === undefined ? ("boolean" as const) : ("string" as const), multiple: true },
+      ]),
+    ),
   });
   const given = new Map<string, string[]>();
   for (const token of tokens) {
@@ -289,11 +316,15 @@ function parseFlags(
         command,
       );
     }
-    if (token.value === undefined)
-      throw usage(`--${option.name} needs a value: ${option.value ?? ""}`, command);
     const before = given.get(option.name);
     if (before !== undefined && option.isRepeatable !== true)
       throw usage(`--${option.name} was given twice`, command);
+    if (option.value === undefined) {
+      if (token.value !== undefined) throw usage(`--${option.name} takes no value`, command);
+      given.set(option.name, ["true"]);
+      continue;
+    }
+    if (token.value === undefined) throw usage(`--${option.name} needs a value: ${option.value}`, command);
     given.set(option.name, [...(before ?? []), token.value]);
   }
   return given;

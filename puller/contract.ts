@@ -14,6 +14,18 @@ export const maxTerminationMessageBytes = 4096;
  */
 export const maxInspectReferences = 4;
 
+/** The same where `--requirements` or `--index` asks for hardware needs too: facts are longer by up to `maxRequirementsBytes`. */
+export const maxDescribedReferences = 3;
+
+/** How many variants are kept of those that `--index` or `--tags` finds: the best in quality. */
+export const maxDiscoveredVariants = 16;
+
+/** Longest name of a found variant, characters: objects of the cluster may be named after it. */
+export const maxVariantNameLength = 52;
+
+/** Longest hardware needs of one artifact, bytes of compact JSON; longer ones are refused as InvalidArtifact. */
+export const maxRequirementsBytes = 600;
+
 /** Longest path, bytes of UTF-8, of an entry file that `inspect` reports; longer ones are refused as UnsupportedArtifact. */
 export const maxEntryPathBytes = 400;
 
@@ -99,6 +111,48 @@ export type ArchitectureFacts = {
   readonly embeddingLength?: number;
 };
 
+/**
+ * Hardware that the registry says serving a model needs: in annotations (docs/index-annotations.md) and in NFD image
+ * compatibility artifacts. The same shape as the requirements of a Model's variant.
+ */
+export type RegistryRequirements = {
+  readonly accelerator?: {
+    readonly vendor: "nvidia" | "amd" | "intel" | "none";
+    readonly count?: number;
+    /** Quantity. */
+    readonly memoryPerDevice?: string;
+    readonly products?: readonly string[];
+    readonly minComputeCapability?: string;
+  };
+  readonly architectures?: readonly string[];
+  readonly cpuFeatures?: readonly string[];
+  /** Quantity. */
+  readonly memory?: string;
+  readonly nodeSelectorTerms?: readonly {
+    readonly matchExpressions: readonly {
+      readonly key: string;
+      readonly operator: "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt";
+      readonly values?: readonly string[];
+    }[];
+  }[];
+};
+
+/** A variant that `inspect --index` or `--tags` found. */
+export type DiscoveredVariant = {
+  /** Unique among those found, lower-case letters, digits and hyphens, at most `maxVariantNameLength` characters. */
+  readonly name: string;
+  /** `@sha256:…`, relative to the reference that was asked. */
+  readonly reference: string;
+};
+
+/** What `inspect --index` or `--tags` found. */
+export type Discovery = {
+  /** The best in quality first, at most `maxDiscoveredVariants`. */
+  readonly variants: readonly DiscoveredVariant[];
+  /** What was left out and why, in a sentence or two; absent when nothing was. */
+  readonly leftOut?: string;
+};
+
 /** What `inspect` tells about one reference in the termination message: what selection and the pod template need. */
 export type InspectFacts = {
   readonly reference: string;
@@ -117,6 +171,8 @@ export type InspectFacts = {
   /** Path, relative to the model directory, of the file an engine is given; absent for multi-file formats (give it the directory). */
   readonly entry?: string;
   readonly facts?: ArchitectureFacts;
+  /** Only where they were asked for (`--requirements`, `--index`, `--tags`) and stated. */
+  readonly requirements?: RegistryRequirements;
 };
 
 /** A reference that `inspect` could not read. */
@@ -137,7 +193,8 @@ export function isInspectFailure(result: InspectResult): result is InspectFailur
 /**
  * The one JSON line of /dev/termination-log. `code` is "Ready" exactly when the exit code is 0. For `inspect` the
  * exit code is 0 when every reference was read; else it is that of the first failure, and `inspected` holds all
- * results in the order of the references. No remote text, header, token or URL query ever enters it.
+ * results in the order of the references. With `--index` or `--tags` and no failure, `discovered` lists what was found, and
+ * `inspected` holds the facts of as many of them as fit; `digest` is that of the index. No remote text, header, token or URL query ever enters it.
  */
 export type TerminationMessage = {
   readonly v: typeof contractVersion;
@@ -150,6 +207,7 @@ export type TerminationMessage = {
   readonly bytesDone?: number;
   readonly bytesTotal?: number;
   readonly inspected?: readonly InspectResult[];
+  readonly discovered?: Discovery;
 };
 
 /** Where a pull is. Hashing and syncing are no stall. */

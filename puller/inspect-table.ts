@@ -52,9 +52,11 @@ function describe(inspection: Inspection): string {
   ]);
   return [
     inspection.reference,
+    ...(inspection.name === undefined ? [] : [`  variant ${inspection.name}`]),
     `  ${inspection.packaging}, ${inspection.configMediaType}`,
     `  entry ${inspection.entry ?? "(the directory)"}`,
     ...(shape.length === 0 ? [] : [`  ${shape.join(", ")}`]),
+    ...(inspection.requirements === undefined ? [] : [`  needs ${JSON.stringify(inspection.requirements)}`]),
     ...inspection.notes.map((note) => `  note: ${note}`),
     ...files
       .trimEnd()

@@ -1,11 +1,10 @@
 // Tells what the artifact behind a reference is, reading the manifest, the config and the front of a few files. Pulls nothing.
 
-import picomatch from "picomatch";
-
 import {
   fetchArtifact,
   readFileFacts,
   type ArtifactLayer,
+  type FetchedArtifact,
   type FileRole,
   type LayerEncoding,
   type ModelArtifact,
@@ -18,9 +17,10 @@ import {
   type InspectResult,
   type ModelFormat,
   type Packaging,
+  type RegistryRequirements,
 } from "./contract.ts";
 import { AppError } from "./oci/errors.ts";
-import { formatReference, parseReference, shownReference } from "./oci/reference.ts";
+import { parseReference, shownReference } from "./oci/reference.ts";
 import { defaultRetryPolicy, type RetryPolicy } from "./oci/retry.ts";
 import type { Registry } from "./oci/types.ts";
 
@@ -56,6 +56,10 @@ export type Inspection = {
   readonly weightBytes: number;
   readonly entry?: string;
   readonly facts: ArchitectureFacts;
+  /** Hardware that the registry says it needs; only where that was asked for. */
+  readonly requirements?: RegistryRequirements;
+  /** Name of a variant that was found in an index or by its tag. */
+  readonly name?: string;
   readonly files: readonly InspectedFile[];
   /** What could not be learned, and why. */
   readonly notes: readonly string[];
@@ -68,9 +72,6 @@ export type InspectionResult = Inspection | InspectFailure;
 export function isInspectionFailure(result: InspectionResult): result is InspectFailure {
   return "code" in result;
 }
-
-/** Tags inspected at most for one `--tags`. */
-export const maxInspectedTags = 100;
 
 /** Inspections that run at once: each is a few small requests after another. */
 const concurrency = 4;
@@ -86,8 +87,29 @@ export async function inspectReference(
   retryPolicy: RetryPolicy = defaultRetryPolicy,
 ): Promise<Inspection> {
   const parsed = parseReference(reference);
-  const { manifest, artifact } = await fetchArtifact(parsed, registry, signal);
-  const read = await readFileFacts(artifact, { registry, reference: parsed, signal, retryPolicy });
+  return inspectArtifact(
+    reference,
+    await fetchArtifact(parsed, registry, signal),
+    registry,
+    signal,
+    retryPolicy,
+  );
+}
+
+/** The same for an artifact whose manifest and config were read already. */
+export async function inspectArtifact(
+  reference: string,
+  { manifest, artifact }: FetchedArtifact,
+  registry: Registry,
+  signal: AbortSignal,
+  retryPolicy: RetryPolicy,
+): Promise<Inspection> {
+  const read = await readFileFacts(artifact, {
+    registry,
+    reference: parseReference(reference),
+    signal,
+    retryPolicy,
+  });
   const quantization = artifact.quantization ?? read.quantization;
   const parameters = artifact.parameters ?? read.parameters;
   const architecture = read.facts.architecture ?? artifact.architecture;
@@ -112,72 +134,41 @@ export async function inspectReference(
   };
 }
 
+/** Inspects one reference more closely than `inspectReference`, which is the default. */
+export type InspectOne = (reference: string) => Promise<Inspection>;
+
 /** Inspects several references; the results are in their order. Rejects only for what is no AppError. */
 export async function inspectReferences(
   references: readonly string[],
   registry: Registry,
   signal: AbortSignal,
   retryPolicy: RetryPolicy = defaultRetryPolicy,
+  inspectOne: InspectOne = (reference) => inspectReference(reference, registry, signal, retryPolicy),
 ): Promise<readonly InspectionResult[]> {
-  const results = new Map<number, InspectionResult>();
-  const queue = references.entries();
-  const work = async (): Promise<void> => {
-    for (const [position, reference] of queue)
-      results.set(position, await inspectOrFailure(reference, registry, signal, retryPolicy));
-  };
-  await Promise.all(Array.from({ length: concurrency }, work));
-  return references.flatMap((_, position) => results.get(position) ?? []);
+  return inParallel(references, (reference) => inspectOrFailure(reference, inspectOne));
 }
 
-async function inspectOrFailure(
-  reference: string,
-  registry: Registry,
-  signal: AbortSignal,
-  retryPolicy: RetryPolicy,
-): Promise<InspectionResult> {
+/** Does `work` for each item, a few at a time; the results are in the order of the items. Rejects with the first rejection. */
+export async function inParallel<Item, Result>(
+  items: readonly Item[],
+  work: (item: Item) => Promise<Result>,
+): Promise<readonly Result[]> {
+  const results = new Map<number, Result>();
+  const queue = items.entries();
+  const worker = async (): Promise<void> => {
+    for (const [position, item] of queue) results.set(position, await work(item));
+  };
+  await Promise.all(Array.from({ length: concurrency }, worker));
+  return items.map((_, position) => results.get(position) as Result);
+}
+
+async function inspectOrFailure(reference: string, inspectOne: InspectOne): Promise<InspectionResult> {
   try {
-    return await inspectReference(reference, registry, signal, retryPolicy);
+    return await inspectOne(reference);
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     return { reference: shownReference(reference), code: error.code, message: error.message };
   }
-}
-
-/** Inspections of the tags of a repository. */
-export type TagInspections = {
-  readonly results: readonly InspectionResult[];
-  /** Matching tags that were not inspected, because there are more than `maxInspectedTags`. */
-  readonly leftOut: readonly string[];
-};
-
-/**
- * Inspects the tags of `repository` (a reference; its own tag or digest does not matter) that match a glob such as
- * `8B-*`, in natural order. Fails with AppError where the tags cannot be listed, or none matches.
- */
-export async function inspectTags(
-  repository: string,
-  glob: string,
-  registry: Registry,
-  signal: AbortSignal,
-  retryPolicy: RetryPolicy = defaultRetryPolicy,
-): Promise<TagInspections> {
-  const parsed = parseReference(repository);
-  const matches = picomatch(glob, { dot: true });
-  const tags = (await registry.listTags(parsed, signal))
-    .filter((tag) => matches(tag))
-    .sort(new Intl.Collator("en", { numeric: true }).compare);
-  if (tags.length === 0)
-    throw new AppError(
-      "ManifestNotFound",
-      `${parsed.registry}/${parsed.repository} has no tag that matches ${glob}`,
-    );
-  const references = tags
-    .slice(0, maxInspectedTags)
-    .map((tag) => formatReference({ registry: parsed.registry, repository: parsed.repository, tag }));
-  return {
-    results: await inspectReferences(references, registry, signal, retryPolicy),
-    leftOut: tags.slice(maxInspectedTags),
-  };
 }
 
 /** The result of one reference for the termination message; what no engine could be given a file of is a failure. */
@@ -204,6 +195,7 @@ export function toInspectFacts(inspection: Inspection): InspectFacts {
     weightBytes,
     entry,
     facts,
+    requirements,
   } = inspection;
   if (entry === undefined && (format === "gguf" || format === "dduf"))
     throw new AppError(
@@ -226,6 +218,7 @@ export function toInspectFacts(inspection: Inspection): InspectFacts {
     weightBytes,
     ...(entry === undefined ? {} : { entry }),
     ...(Object.keys(facts).length === 0 ? {} : { facts }),
+    ...(requirements === undefined ? {} : { requirements }),
   };
 }
 

@@ -18,7 +18,10 @@ import {
   maxInspectReferences,
   type TerminationMessage,
 } from "./contract.ts";
-import { inspectReferences, inspectTags, toInspectResult, type InspectionResult } from "./inspect.ts";
+import { discoverIndex, fetchIndex, inspectDescribed } from "./discovery/discover-index.ts";
+import { discoverTags } from "./discovery/discover-tags.ts";
+import { leftOutMessage } from "./discovery/left-out.ts";
+import { inspectReferences, toInspectResult, type InspectionResult } from "./inspect.ts";
 import { inspectTable } from "./inspect-table.ts";
 import { AppError, createRegistry, defaultRetryPolicy, loadCredentials, type Registry } from "./oci/index.ts";
 import { shownReference } from "./oci/reference.ts";
@@ -128,39 +131,83 @@ async function runPull(
   }
 }
 
+/** How often a discovery that takes long tells how far it is, milliseconds. */
+const discoveryReportMs = 5_000;
+
 async function runInspect(line: Command, world: World, log: Logger, signal: AbortSignal): Promise<Result> {
   const references = line.values("reference");
-  if (references.length === 0) requiredValue(line, "reference");
   const [glob] = line.values("tags");
-  if (glob !== undefined && references.length > 1) {
-    throw new AppError("InvalidUsage", "--tags goes with one --reference");
+  const [indexReference] = line.values("index");
+  if (references.length === 0 && indexReference === undefined) requiredValue(line, "reference");
+  if (glob !== undefined && (references.length > 1 || indexReference !== undefined)) {
+    throw new AppError("InvalidUsage", "--tags goes with one --reference and without --index");
   }
   const registry = await openRegistry(line, world, log);
+  const policy = retryPolicy(line);
+  let reportedMs = performance.now();
+  const onProgress = (done: number, total: number): void => {
+    if (done === total || performance.now() - reportedMs < discoveryReportMs) return;
+    reportedMs = performance.now();
+    log.info({ done, total }, "reading artifacts");
+  };
+  const options = { registry, signal, retryPolicy: policy, onProgress };
+  const discover =
+    glob !== undefined
+      ? () => discoverTags(references[0] ?? "", glob, options)
+      : references.length === 0
+        ? () => discoverIndex(indexReference ?? "", options)
+        : undefined;
   try {
-    let results: readonly InspectionResult[];
-    if (glob === undefined)
-      results = await inspectReferences(references, registry, signal, retryPolicy(line));
-    else {
-      const found = await inspectTags(references[0] ?? "", glob, registry, signal, retryPolicy(line));
-      if (found.leftOut.length > 0)
-        log.warn({ leftOut: found.leftOut }, "more tags match than are inspected");
-      results = found.results;
+    if (discover !== undefined) {
+      const found = await discover();
+      for (const each of found.leftOut) log.warn(each, "left out");
+      printInspections(line, world, found.variants, leftOutMessage(found.leftOut, 2000));
+      const leftOut = leftOutMessage(found.leftOut);
+      return {
+        message: `${found.variants.length} variants found`,
+        ...(found.digest === undefined ? {} : { digest: found.digest }),
+        discovered: {
+          variants: found.variants.map(({ name = "", digest }) => ({ name, reference: `@${digest}` })),
+          ...(leftOut === undefined ? {} : { leftOut }),
+        },
+        inspected: found.variants.map(toInspectResult),
+      };
     }
-    const text =
-      line.values("output")[0] === "json"
-        ? `${JSON.stringify(results, undefined, 2)}\n`
-        : inspectTable(results);
-    world.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+    const index =
+      indexReference === undefined ? undefined : await fetchIndex(indexReference, { registry, signal });
+    const isDescribed = index !== undefined || line.values("requirements").length > 0;
+    const results = await inspectReferences(
+      references,
+      registry,
+      signal,
+      policy,
+      ...(isDescribed ? [async (reference: string) => inspectDescribed(reference, index, options)] : []),
+    );
+    printInspections(line, world, results);
     const all = results.map(toInspectResult);
     const failed = all.find(isInspectFailure);
     return {
       message: `${results.length} inspected`,
+      ...(index === undefined ? {} : { digest: index.digest }),
       inspected: all.slice(0, maxInspectReferences),
       ...(failed === undefined ? {} : { failure: new AppError(failed.code, failed.message) }),
     };
   } finally {
     await registry.close();
   }
+}
+
+function printInspections(
+  line: Command,
+  world: World,
+  results: readonly InspectionResult[],
+  note?: string,
+): void {
+  const text =
+    line.values("output")[0] === "json"
+      ? `${JSON.stringify(results, undefined, 2)}\n`
+      : `${inspectTable(results)}${note === undefined ? "" : `\n${note}`}`;
+  world.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
 }
 
 async function runVerify(line: Command, world: World, signal: AbortSignal): Promise<Result> {
@@ -263,7 +310,7 @@ export async function run(args: readonly string[], world: World): Promise<number
   };
   if (world.signal.aborted) onSignal();
   world.signal.addEventListener("abort", onSignal, { once: true });
-  const [given] = line.values("reference");
+  const given = line.values("reference")[0] ?? line.values("index")[0];
   const reference = given === undefined ? undefined : shownReference(given);
   const progress = new ProgressTracker(reference ?? "");
   const done = new AbortController();

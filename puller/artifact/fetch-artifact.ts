@@ -16,10 +16,20 @@ export async function fetchArtifact(
   signal: AbortSignal,
 ): Promise<FetchedArtifact> {
   const manifest = requireManifest(await registry.fetchManifest(reference, signal));
+  return { manifest, artifact: await fetchConfig(reference, manifest, registry, signal) };
+}
+
+/** The same for a manifest that was fetched already. */
+export async function fetchConfig(
+  reference: Reference,
+  manifest: Manifest,
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<ModelArtifact> {
   // What is no model is refused before anything else is asked for.
   readArtifact(manifest, undefined);
   const config = isModelConfig(manifest.config.mediaType)
     ? await registry.fetchBlob(reference, manifest.config, maxConfigBytes, signal)
     : undefined;
-  return { manifest, artifact: readArtifact(manifest, config) };
+  return readArtifact(manifest, config);
 }

@@ -1,7 +1,7 @@
 // The door of artifact/: what a model artifact is and how its names and archives are read.
 
 export { findEntry } from "./entry.ts";
-export { fetchArtifact, type FetchedArtifact } from "./fetch-artifact.ts";
+export { fetchArtifact, fetchConfig, type FetchedArtifact } from "./fetch-artifact.ts";
 export { readGgufHeader, type GgufHeader } from "./gguf.ts";
 export { readFileFacts, type FileFacts } from "./read-facts.ts";
 export { readSafetensorsHeader, type SafetensorsHeader } from "./safetensors.ts";
@@ -9,6 +9,8 @@ export { readTransformerConfig } from "./transformer-config.ts";
 export { isModelConfig } from "./media-types.ts";
 export { maxConfigBytes } from "./model-config.ts";
 export { readArtifact, requireManifest } from "./parse-artifact.ts";
+export { compareQuality, type Graded } from "./quality.ts";
+export { quote } from "../oci/quote.ts";
 export {
   baseName,
   checkCollisions,

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { digestProblem, isDigest } from "./digest.ts";
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
-import type { Descriptor, Digest, Index, Manifest } from "./types.ts";
+import type { Descriptor, Digest, Index, IndexEntry, Manifest } from "./types.ts";
 
 export const mediaTypes = {
   ociManifest: "application/vnd.oci.image.manifest.v1+json",
@@ -27,6 +27,14 @@ const descriptor = z.looseObject({
   artifactType: mediaType.optional(),
 });
 
+const indexEntry = descriptor.extend({
+  platform: z
+    .looseObject({ architecture: z.string().max(64), os: z.string().max(64) })
+    .optional()
+    .catch(undefined),
+  modelMetadata: z.record(z.string(), z.unknown()).optional().catch(undefined),
+});
+
 const manifestSchema = z.looseObject({
   schemaVersion: z.literal(2),
   mediaType: mediaType.optional(),
@@ -40,7 +48,7 @@ const indexSchema = z.looseObject({
   schemaVersion: z.literal(2),
   mediaType: mediaType.optional(),
   artifactType: mediaType.optional(),
-  manifests: z.array(descriptor).max(limits.children),
+  manifests: z.array(indexEntry).max(limits.children),
   annotations: annotations.nullish(),
 });
 
@@ -51,6 +59,15 @@ function toDescriptor(parsed: z.infer<typeof descriptor>): Descriptor {
     sizeBytes: parsed.size,
     annotations: parsed.annotations ?? {},
     ...(parsed.artifactType === undefined ? {} : { artifactType: parsed.artifactType }),
+  };
+}
+
+function toIndexEntry(parsed: z.infer<typeof indexEntry>): IndexEntry {
+  const { platform, modelMetadata } = parsed;
+  return {
+    ...toDescriptor(parsed),
+    ...(platform === undefined ? {} : { platform: { architecture: platform.architecture, os: platform.os } }),
+    ...(modelMetadata === undefined ? {} : { modelMetadata }),
   };
 }
 
@@ -132,7 +149,7 @@ export function parseManifest(
       digest,
       mediaType: stated ?? mediaTypes.ociIndex,
       ...(data.artifactType === undefined ? {} : { artifactType: data.artifactType }),
-      manifests: data.manifests.map(toDescriptor),
+      manifests: data.manifests.map(toIndexEntry),
       annotations: data.annotations ?? {},
       raw,
     };

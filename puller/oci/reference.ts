@@ -45,7 +45,8 @@ function isRegistry(component: string): boolean {
 
 function parseRegistry(text: string, component: string): string {
   const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::(.*))?$/.exec(component);
-  if (match === null) throw refuse(text, `${JSON.stringify(component)} is no host (IPv6 addresses stand in brackets)`);
+  if (match === null)
+    throw refuse(text, `${JSON.stringify(component)} is no host (IPv6 addresses stand in brackets)`);
   const [, host = "", port] = match;
   if (port !== undefined && (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535)) {
     throw refuse(text, `port ${JSON.stringify(port)} is not between 1 and 65535`);

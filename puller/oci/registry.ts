@@ -9,12 +9,22 @@ import { isSameOrigin, type EgressContext } from "./egress.ts";
 import { AppError, RangeRefused } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { mediaTypes, parseJsonObject, parseManifest } from "./manifest.ts";
+import { referrersAccept, referrersAt } from "./referrers.ts";
 import { formatReference, manifestName } from "./reference.ts";
 import { defaultRetryPolicy, withRetries, type RetryClock, type RetryPolicy } from "./retry.ts";
 import { readCapped, refuseEncoding, statusError, type Asked } from "./status.ts";
 import { basicAuthorization, TokenCache } from "./token.ts";
 import { header, Transport, type Answer } from "./transport.ts";
-import type { BlobStream, Descriptor, Index, Manifest, Reference, Registry, RetryListener } from "./types.ts";
+import type {
+  BlobStream,
+  Descriptor,
+  Digest,
+  Index,
+  Manifest,
+  Reference,
+  Registry,
+  RetryListener,
+} from "./types.ts";
 
 export type RegistryOptions = {
   readonly credentials?: readonly CredentialEntry[];
@@ -214,6 +224,37 @@ class HttpRegistry implements Registry {
       next = nextPage(link, url);
     }
     return tags;
+  }
+
+  async listReferrers(
+    reference: Reference,
+    subject: Digest,
+    artifactType: string,
+    signal: AbortSignal,
+  ): Promise<readonly Descriptor[]> {
+    let hasAnswer = false;
+    let failure: unknown;
+    for (const endpoint of this.#endpoints(reference)) {
+      const ask = async (path: string | URL): Promise<Answer> => {
+        const url = path instanceof URL ? path : this.#url(endpoint, reference, path);
+        return this.#authorized(endpoint, reference, url, { accept: referrersAccept }, "referrers", signal);
+      };
+      const { host } = endpoint.context.registry;
+      const next = (link: string | undefined): URL | undefined => nextPage(link, new URL(endpoint.base));
+      const work = async (): Promise<readonly Descriptor[]> =>
+        referrersAt({ host, ask, next }, subject, artifactType);
+      try {
+        // Behind a mirror that has none, the registry itself may be out of reach: asked, but not waited for.
+        const found = hasAnswer ? await work() : await this.#retrying(signal, work);
+        if (found.length > 0) return found;
+        hasAnswer = true;
+      } catch (error) {
+        if (signal.aborted || !(error instanceof AppError)) throw error;
+        failure = error;
+      }
+    }
+    if (!hasAnswer) throw failure;
+    return [];
   }
 
   async close(): Promise<void> {

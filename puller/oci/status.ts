@@ -5,7 +5,7 @@ import { limits } from "./limits.ts";
 import { header, type Answer } from "./transport.ts";
 
 /** What was asked for. */
-export type Asked = "manifest" | "blob" | "token" | "tags";
+export type Asked = "manifest" | "blob" | "token" | "tags" | "referrers";
 
 /** Waiting time that a Retry-After header asks for, milliseconds, at most five minutes; undefined when it is none. */
 export function parseRetryAfter(value: string | undefined, nowMs: number): number | undefined {
@@ -24,7 +24,7 @@ export function statusError(
   host: string,
 ): AppError {
   const { status } = answer;
-  const what = asked === "tags" ? "tag list" : asked;
+  const what = asked === "tags" ? "tag list" : asked === "referrers" ? "list of referrers" : asked;
   const context = { host, status };
   const afterMs = parseRetryAfter(header(answer, "retry-after"), Date.now());
   const retry = afterMs === undefined ? ({} as const) : ({ retry: { afterMs } } as const);

@@ -39,13 +39,21 @@ export type Manifest = {
   readonly raw: Uint8Array;
 };
 
+/** A child of an index. */
+export type IndexEntry = Descriptor & {
+  /** Absent where none is stated, or it is malformed. */
+  readonly platform?: { readonly architecture: string; readonly os: string };
+  /** KitOps' own field beside the standard ones: an open map. */
+  readonly modelMetadata?: Readonly<Record<string, unknown>>;
+};
+
 /** An OCI image index or Docker manifest list after validation. */
 export type Index = {
   readonly kind: "index";
   readonly digest: Digest;
   readonly mediaType: string;
   readonly artifactType?: string;
-  readonly manifests: readonly Descriptor[];
+  readonly manifests: readonly IndexEntry[];
   readonly annotations: Readonly<Record<string, string>>;
   readonly raw: Uint8Array;
 };
@@ -83,6 +91,16 @@ export interface Registry extends BlobSource {
     maxBytes: number,
     signal: AbortSignal,
   ): Promise<Uint8Array>;
+  /**
+   * Descriptors of the artifacts of one type that are attached to a manifest: by the referrers API, else by its tag schema
+   * (distribution-spec 1.1, "Listing Referrers"). Empty where there are none.
+   */
+  listReferrers(
+    reference: Reference,
+    subject: Digest,
+    artifactType: string,
+    signal: AbortSignal,
+  ): Promise<readonly Descriptor[]>;
   /** Tags of a repository, at most 100 pages. */
   listTags(reference: Reference, signal: AbortSignal): Promise<readonly string[]>;
   /** Closes all connections. */

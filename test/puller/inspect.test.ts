@@ -10,8 +10,6 @@ import { inspectTable } from "../../puller/inspect-table.ts";
 import {
   inspectReference,
   inspectReferences,
-  inspectTags,
-  maxInspectedTags,
   toInspectFacts,
   toInspectResult,
   type Inspection,
@@ -21,7 +19,7 @@ import { describeUnless } from "../cluster/suites.ts";
 import { ggufBytes, splitGguf } from "../models/gguf-writer.ts";
 import { tinyModel } from "../models/tiny-model.ts";
 import { startFaultProxy, type FaultProxy } from "../registry/fault-proxy.ts";
-import { publishArtifact, publishIndex, publishLayout, publishRaw, type Layer } from "../registry/publish.ts";
+import { publishArtifact, publishIndex, publishLayout, type Layer } from "../registry/publish.ts";
 import { registryUnavailable, startRegistry, type TestRegistry } from "../registry/registry.ts";
 import { dockerV01, filepath, modelPackConfig } from "./artifact/manifest-builder.ts";
 import { archive } from "./artifact/tar-builder.ts";
@@ -420,34 +418,6 @@ describeUnless(registryUnavailable(), "inspect", () => {
       expect(() => toInspectFacts(longer)).toThrow(
         `${longer.digest} has an entry file whose path is longer than 400 bytes`,
       );
-    });
-  });
-
-  test("tags are chosen by glob, in natural order, and no more than 100", async () => {
-    const artifact = { repository: "ai/tagged", config: { mediaType: modelPackConfig, content: "{}" } };
-    const layers = [layer(`${pack}weight.v1.raw`, "onnx", "m.onnx")];
-    const { manifest } = await publishArtifact(started().origin, { ...artifact, tag: "latest", layers });
-    const tags = Array.from({ length: maxInspectedTags + 3 }, (_, number) => `8B-Q${number}`);
-    for (const tag of tags)
-      await publishRaw(
-        started().origin,
-        "ai/tagged",
-        tag,
-        "application/vnd.oci.image.manifest.v1+json",
-        manifest,
-      );
-    const repository = `${started().proxy.host}/ai/tagged`;
-    const few = await inspectTags(repository, "8B-Q?", started().registry, signal, fastRetries);
-    expect(few.results.map(({ reference }) => reference)).toEqual(
-      tags.slice(0, 10).map((tag) => `${repository}:${tag}`),
-    );
-    expect(few.leftOut).toEqual([]);
-    const all = await inspectTags(repository, "{8B,none}-*", started().registry, signal, fastRetries);
-    expect(all.results).toHaveLength(maxInspectedTags);
-    expect(all.leftOut).toEqual(["8B-Q100", "8B-Q101", "8B-Q102"]);
-    await expect(inspectTags(repository, "70B-*", started().registry, signal)).rejects.toMatchObject({
-      code: "ManifestNotFound",
-      message: `${repository} has no tag that matches 70B-*`,
     });
   });
 

@@ -19,6 +19,7 @@ const budgets = {
     picomatch: "globs as users know them",
     pino: "structured logs with redaction",
     undici: "HTTP with connection pools, TLS settings and exact cancellation",
+    yaml: "image compatibility artifacts of Node Feature Discovery are YAML",
     zod: "one schema library at all edges",
   },
 } as const;
