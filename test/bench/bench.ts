@@ -1,15 +1,16 @@
 // What scenarios are given: sizes, places on disk and in memory, CPUs, servers, peers, and a list of what was left out.
 
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findProgram } from "../cluster/packages.ts";
-import { startRegistry } from "../registry/registry.ts";
+import { registryUnavailable, startRegistry } from "../registry/registry.ts";
 import { makeArtifact, pushArtifact, type Artifact, type Layer } from "./artifact.ts";
 import { ContentStore, mebibyte } from "./content.ts";
 import { ensurePeer, findPeer, type Peer, type PeerName } from "./peers.ts";
 import { compilePuller, type Puller } from "./puller.ts";
 import type { BlobServer } from "./servers/blob-server.ts";
+import { startOrigin, type Origin, type OriginOptions } from "./servers/origin.ts";
 import { ensureNginx, startNginx, type NginxOptions } from "./servers/nginx.ts";
 
 /** A place for what clients write. */
@@ -61,7 +62,7 @@ export class Bench {
   readonly peers = new Map<PeerName, Peer>();
   #leftOut: string[] = [];
   #deferred: (() => Promise<void> | void)[] = [];
-  #servers = 0;
+  #folders = 0;
 
   private constructor(options: BenchOptions, puller: Puller, places: readonly string[]) {
     this.isTiny = options.isTiny;
@@ -75,11 +76,10 @@ export class Bench {
 
   static async open(options: BenchOptions): Promise<Bench> {
     mkdirSync(options.diskDirectory, { recursive: true });
-    const memory = ["/dev/shm", tmpdir()].find(
-      (path) => fileSystemOf(path) === "tmpfs" && findProgram("taskset") !== undefined,
-    );
-    const places = [...(memory === undefined ? [] : [memory]), options.diskDirectory].map((parent) =>
-      mkdtempSync(join(parent, "ocimodel-bench-")),
+    const memory = ["/dev/shm", tmpdir()].find((path) => existsSync(path) && fileSystemOf(path) === "tmpfs");
+    // Tests need no second place for the same.
+    const places = [...(memory === undefined || options.isTiny ? [] : [memory]), options.diskDirectory].map(
+      (parent) => mkdtempSync(join(parent, "ocimodel-bench-")),
     );
     return new Bench(options, await compilePuller(), places);
   }
@@ -125,24 +125,27 @@ export class Bench {
     return makeArtifact(this.contents, repository, layers);
   }
 
-  /** nginx that serves these artifacts until the scenario is over; undefined where it cannot be had. */
+  /**
+   * nginx that serves these artifacts until the scenario is over; undefined where it cannot be had. Tests, which install nothing,
+   * get our own server then.
+   */
   async nginx(
     artifacts: readonly Artifact[],
     options: Pick<NginxOptions, "tls" | "connectionMebibytesPerSecond" | "cpu"> = {},
   ): Promise<BlobServer | undefined> {
+    if (this.isTiny && findProgram("nginx") === undefined)
+      return this.origin(artifacts, { isTls: options.tls === true });
     try {
-      if (!this.isTiny) await ensureNginx();
-      else if (findProgram("nginx") === undefined) throw new Error("not on this machine");
+      await ensureNginx();
     } catch (error) {
       this.leaveOut(
         `nginx: ${error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error)}`,
       );
       return undefined;
     }
-    this.#servers += 1;
     const server = await startNginx({
       ...options,
-      directory: join(this.scratch, `nginx-${this.#servers}`),
+      directory: this.folder("nginx"),
       blobs: this.contents.blobs,
       artifacts,
     });
@@ -150,8 +153,37 @@ export class Bench {
     return server;
   }
 
+  /** Our own server, with what nginx does not do. */
+  async origin(
+    artifacts: readonly Artifact[],
+    options: Pick<OriginOptions, "bytesPerSecond" | "haltAfterBytes"> & { readonly isTls?: boolean } = {},
+  ): Promise<Origin> {
+    const { isTls = false, ...others } = options;
+    const tlsDirectory = isTls ? this.folder("origin") : undefined;
+    const origin = await startOrigin({
+      ...others,
+      artifacts,
+      ...(tlsDirectory === undefined ? {} : { tlsDirectory }),
+    });
+    this.defer(async () => origin.stop());
+    return origin;
+  }
+
+  /** A new folder that is gone when the benchmarks are over. */
+  folder(name: string): string {
+    this.#folders += 1;
+    const directory = join(this.scratch, `${name}-${this.#folders}`);
+    mkdirSync(directory);
+    return directory;
+  }
+
   /** docker-registry that holds these artifacts until the scenario is over. */
-  async registry(artifacts: readonly Artifact[]): Promise<BlobServer> {
+  async registry(artifacts: readonly Artifact[]): Promise<BlobServer | undefined> {
+    const obstacle = registryUnavailable();
+    if (obstacle !== undefined) {
+      this.leaveOut(`docker-registry: ${obstacle}`);
+      return undefined;
+    }
     const registry = await startRegistry({ directory: this.scratch });
     this.defer(async () => registry.stop());
     for (const artifact of artifacts) await pushArtifact(registry, artifact);

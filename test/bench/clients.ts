@@ -46,9 +46,8 @@ function blobUrl({ server, artifact }: Target, { digest }: Content): string {
   return `${server.url}/v2/${artifact.repository}/blobs/${digest}`;
 }
 
-/** `puller pull` into a store. Its figures: `fetchedBytes`, and `settleSeconds` from the last byte to the published model. */
+/** `puller pull` into a store. Its figures: `fetchedBytes`, and `settlingSeconds` from the last byte to the published model. */
 export function pullerPull(puller: Puller, target: Target, options: ClientOptions = {}): Variant {
-  const { server } = target;
   const variant = client("puller", target, options, (place) => ({
     argv: [...puller.argv, ...pullArguments(target, place)],
     env: puller.env,
@@ -57,19 +56,21 @@ export function pullerPull(puller: Puller, target: Target, options: ClientOption
     ...variant,
     after: async (place, run, isThorough) => {
       checkFiles(join(place, "models"), target.artifact.layers, isThorough);
-      return pullFigures(run, server);
+      return pullFigures(run);
     },
   };
 }
 
+/** Arguments of the puller. */
 export function pullArguments({ server, artifact }: Target, store: string): readonly string[] {
   const reached = server.caFile === undefined ? `--plain-http=${server.host}` : `--ca-file=${server.caFile}`;
   return ["pull", `--reference=${reference({ server, artifact })}`, `--store=${store}`, reached];
 }
 
-export function pullFigures(run: Run, _server: BlobServer): Figures {
-  const report = JSON.parse(run.stdout) as PullReport;
-  return { fetchedBytes: report.fetchedBytes };
+/** The figures of a finished pull: what came over the network, and the time from its last byte to the published model. */
+export function pullFigures(run: Run): Figures {
+  const { fetchedBytes, seconds } = JSON.parse(run.stdout) as PullReport;
+  return { fetchedBytes, ...(seconds.settling === undefined ? {} : { settlingSeconds: seconds.settling }) };
 }
 
 /** `oras pull` with its defaults: three blobs at once. */

@@ -5,13 +5,26 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { cacheDirectory, withLock } from "../cluster/cache.ts";
 import { Bench } from "./bench.ts";
+import { formatLimit, formatNumber, formatUnit } from "./format.ts";
 import { ensureMeasure } from "./measure.ts";
 import { machineFacts } from "./machine.ts";
 import { saveResult } from "./results.ts";
-import { runScenario } from "./run-scenario.ts";
+import { runScenario, type ScenarioResult } from "./run-scenario.ts";
 import { chooseScenarios, loadScenarios } from "./load-scenarios.ts";
 
 const root = join(import.meta.dirname, "../..");
+
+function verdictLines({ id, series, leftOut }: ScenarioResult): readonly string[] {
+  return [
+    ...series.flatMap(({ name, verdicts }) =>
+      verdicts.map(
+        ({ goal, figure, isMet }) =>
+          `${isMet ? "met   " : "MISSED"} ${id} ${name}: ${goal.text}: ${formatNumber(figure.median)}${formatUnit(goal)} (goal ${formatLimit(goal)})`,
+      ),
+    ),
+    ...leftOut.map((reason) => `left out of ${id}: ${reason}`),
+  ];
+}
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -42,17 +55,15 @@ async function main(): Promise<void> {
       console.error(line);
     };
     for (const scenario of chosen) {
-      const result = await runScenario(scenario, bench, { program, rounds, hasWarmUp: true, tell });
-      // After each scenario: what was measured is kept if a later one fails.
-      saveResult(values.output, scenario.area, result, await machineFacts(bench));
-      for (const { name, verdicts } of result.series) {
-        for (const { goal, figure, isMet } of verdicts) {
-          console.log(
-            `${isMet ? "met   " : "MISSED"} ${result.id} ${name}: ${goal.text}: ${figure.median.toFixed(3)} ${goal.unit} (goal ${goal.atMost === undefined ? `>= ${goal.atLeast}` : `<= ${goal.atMost}`})`,
-          );
-        }
+      try {
+        const result = await runScenario(scenario, bench, { program, rounds, isTiny: false, tell });
+        // After each scenario: what was measured is kept if a later one fails.
+        saveResult(values.output, scenario.area, result, await machineFacts(bench));
+        for (const line of verdictLines(result)) console.log(line);
+      } catch (error) {
+        process.exitCode = 1;
+        console.error(`${scenario.id} failed: ${error instanceof Error ? error.message : String(error)}`);
       }
-      for (const reason of result.leftOut) console.log(`left out ${result.id} ${reason}`);
     }
   } finally {
     await bench.close();

@@ -37,7 +37,12 @@ export function imageStart(dockerfile: string, stage: string): ImageStart {
   return { entrypoint, env };
 }
 
-export type Puller = { readonly argv: readonly string[]; readonly env: Readonly<Record<string, string>> };
+export type Puller = {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** The Node of the lock file, for programs that are compared with it. */
+  readonly node: string;
+};
 
 /** Compiles the checkout's puller and tells how to start it. */
 export async function compilePuller(): Promise<Puller> {
@@ -53,5 +58,5 @@ export async function compilePuller(): Promise<Puller> {
   );
   const main = argv.find((word) => word.endsWith("/main.js"));
   if (main === undefined || !existsSync(main)) throw new Error(`${argv.join(" ")} does not start the puller`);
-  return { argv, env };
+  return { argv, env, node };
 }

@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeWhole } from "../cluster/cache.ts";
+import { renderChart } from "./chart.ts";
 import { compareIds } from "./load-scenarios.ts";
 import type { Machine } from "./machine.ts";
 import { renderReport } from "./report.ts";
@@ -50,5 +51,6 @@ export function saveResult(
   });
   writeWhole(join(directory, `${area}.json`), `${JSON.stringify(saved, undefined, 1)}\n`);
   writeWhole(join(directory, `${area}.md`), renderReport(saved));
+  writeWhole(join(directory, `${area}.svg`), renderChart(saved));
   return saved;
 }

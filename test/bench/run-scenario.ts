@@ -33,8 +33,8 @@ export type RunOptions = {
   readonly program: string;
   /** Counted rounds. */
   readonly rounds: number;
-  /** Without a warm-up round every run is checked thoroughly. */
-  readonly hasWarmUp: boolean;
+  /** No warm-up round; every run is checked thoroughly. */
+  readonly isTiny: boolean;
   readonly tell: (line: string) => void;
 };
 
@@ -63,10 +63,10 @@ async function runSeries(series: Series, options: RunOptions): Promise<SeriesRes
   const unknown = unknownVariants(series);
   if (unknown.length > 0) throw new Error(`goals of "${series.name}" name no variant: ${unknown.join(", ")}`);
   const runs = new Map<string, Figures[]>(series.variants.map(({ name }) => [name, []]));
-  for (let round = options.hasWarmUp ? 0 : 1; round <= options.rounds; round += 1) {
+  for (let round = options.isTiny ? 1 : 0; round <= options.rounds; round += 1) {
     for (const variant of roundOrder(series.variants, round)) {
-      const isThorough = round === 0 || !options.hasWarmUp;
-      const figures = await runVariant(variant, series.directory, options.program, isThorough);
+      const isThorough = round === 0 || options.isTiny;
+      const figures = await runVariant(variant, series.directory, options, isThorough);
       const wall = figures["wallSeconds"] ?? 0;
       options.tell(`  ${round === 0 ? "warm-up" : `round ${round}`}  ${variant.name}  ${wall.toFixed(3)} s`);
       if (round > 0) runs.get(variant.name)?.push(figures);
@@ -85,7 +85,7 @@ async function runSeries(series: Series, options: RunOptions): Promise<SeriesRes
 async function runVariant(
   variant: Variant,
   parent: string,
-  program: string,
+  { program, isTiny }: RunOptions,
   isThorough: boolean,
 ): Promise<Figures> {
   const directory = mkdtempSync(join(parent, "run-"));
@@ -96,7 +96,7 @@ async function runVariant(
     await variant.before?.(place);
     const command = await variant.command(place);
     // What earlier runs left to be written back is not this one's.
-    await runCommand("sync", ["-f", place]);
+    if (!isTiny) await runCommand("sync", ["-f", place]);
     const run = await measure(program, command, logs);
     const more = await variant.after(place, run, isThorough);
     const { wallSeconds, userSeconds, systemSeconds, peakRssBytes, readBytes } = run;

@@ -1,6 +1,6 @@
 // What clients are pointed at.
 
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 
 export type BlobServer = {
   /** `address:port`, as references name it. */
@@ -21,5 +21,20 @@ export async function isListening(port: number): Promise<boolean> {
     };
     socket.once("connect", end(true));
     socket.once("error", end(false));
+  });
+}
+
+/** A port of 127.0.0.1 that was free a moment ago: for programs that cannot be given port 0. */
+export async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => {
+        if (address === null || typeof address === "string") reject(new Error("no port"));
+        else resolve(address.port);
+      });
+    });
   });
 }

@@ -2,13 +2,12 @@
 // limit on each connection.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { ensurePackages } from "../../cluster/packages.ts";
 import { startServer, waitFor, type Server } from "../../cluster/run-command.ts";
 import { makeServerCertificate } from "../../registry/test-certificates.ts";
 import { manifestMediaType, type Artifact } from "../artifact.ts";
-import { isListening, type BlobServer } from "./blob-server.ts";
+import { freePort, isListening, type BlobServer } from "./blob-server.ts";
 
 export type NginxOptions = {
   readonly directory: string;
@@ -115,18 +114,4 @@ ${limit === undefined ? "" : `      limit_rate ${limit}m;`}
   }
 }
 `;
-}
-
-async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => {
-        if (address === null || typeof address === "string") reject(new Error("no port"));
-        else resolve(address.port);
-      });
-    });
-  });
 }
