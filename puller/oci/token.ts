@@ -28,7 +28,8 @@ const optionalToken = z.union([tokenText, z.literal("").transform(() => undefine
 const answerSchema = z.looseObject({
   token: optionalToken,
   access_token: optionalToken,
-  expires_in: z.unknown(),
+  // `unknown` alone would make it required.
+  expires_in: z.unknown().optional(),
 });
 
 export function basicAuthorization(credential: Extract<Credential, { kind: "basic" }>): string {
