@@ -23,6 +23,23 @@ const runtime = z.strictObject({
   resources: z.record(z.string(), z.json()).default({}),
   /** Mounts a memory-backed /dev/shm (tensor parallel engines need it). */
   sharedMemory: z.boolean().default(false),
+  /** How the engine uses memory, for the estimate; default by format: as llama.cpp for GGUF, as vLLM otherwise. */
+  memory: z
+    .strictObject({
+      model: z.enum(["llama.cpp", "vllm"]).optional(),
+      /** Memory of the engine itself on each device, a quantity. */
+      overhead: z
+        .string()
+        .regex(/^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$/)
+        .optional(),
+      /** Share of each device that the engine uses (vLLM: --gpu-memory-utilization). */
+      utilization: z.number().gt(0).max(1).optional(),
+      /** How weights are divided among devices; none: each device holds all. */
+      sharding: z.enum(["layers", "tensors", "none"]).optional(),
+      /** Tokens computed at once (llama.cpp: --ubatch-size). */
+      batchTokens: z.int().min(1).max(1_000_000).optional(),
+    })
+    .optional(),
 });
 
 export const configurationSchema = z.strictObject({

@@ -109,6 +109,29 @@ export type ArchitectureFacts = {
   readonly valueLength?: number;
   /** Embedding width, elements. */
   readonly embeddingLength?: number;
+  /** Tokens of the vocabulary. */
+  readonly vocabularySize?: number;
+  /** Width of the feed-forward network (the largest, where layers differ), elements. */
+  readonly feedForwardLength?: number;
+  /** Experts of one layer, and how many of them see one token. */
+  readonly experts?: number;
+  readonly expertsUsed?: number;
+  /** Width of one expert, elements. */
+  readonly expertLength?: number;
+  /** Sum of the key/value heads of all layers, where layers that keep keys and values differ. */
+  readonly keyValueHeadsSum?: number;
+  /** Elements of the one vector per token and layer that latent attention keeps instead of keys and values. */
+  readonly latentLength?: number;
+  /** Layers that keep keys and values, where not all do. */
+  readonly attentionLayers?: number;
+  /** Tokens of the past that layers with a sliding window see. */
+  readonly slidingWindow?: number;
+  /** How many layers have the sliding window, where that is stated. */
+  readonly slidingLayers?: number;
+  /** Layers that keep a state of constant size (Mamba, RWKV, linear attention). */
+  readonly recurrentLayers?: number;
+  /** State of one such layer for one sequence, bytes. */
+  readonly recurrentStateBytes?: number;
 };
 
 /**
@@ -166,8 +189,12 @@ export type InspectFacts = {
   readonly parameters?: string;
   /** Sum of the sizes of all layers that a pull fetches, each digest once, bytes. */
   readonly sizeBytes: number;
-  /** Sum of the sizes of weight layers, bytes. */
+  /** Sum of the sizes of the layers that an engine loads: weights and projectors, bytes. */
   readonly weightBytes: number;
+  /** Of which projectors (the part that sees images), bytes; absent without one. */
+  readonly projectorBytes?: number;
+  /** Sum of the sizes of adapters (LoRA), bytes; absent without one. Not part of weightBytes. */
+  readonly adapterBytes?: number;
   /** Path, relative to the model directory, of the file an engine is given; absent for multi-file formats (give it the directory). */
   readonly entry?: string;
   readonly facts?: ArchitectureFacts;

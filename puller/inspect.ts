@@ -54,6 +54,8 @@ export type Inspection = {
   readonly sizeBytes: number;
   /** Sum over the layers an engine loads (weights and projectors), each digest once, bytes. */
   readonly weightBytes: number;
+  readonly projectorBytes?: number;
+  readonly adapterBytes?: number;
   readonly entry?: string;
   readonly facts: ArchitectureFacts;
   /** Hardware that the registry says it needs; only where that was asked for. */
@@ -113,6 +115,8 @@ export async function inspectArtifact(
   const quantization = artifact.quantization ?? read.quantization;
   const parameters = artifact.parameters ?? read.parameters;
   const architecture = read.facts.architecture ?? artifact.architecture;
+  const projectorBytes = sumOfSizes(artifact, (layer) => layer.role === "projector");
+  const adapterBytes = sumOfSizes(artifact, (layer) => layer.role === "adapter");
   return {
     reference,
     digest: manifest.digest,
@@ -127,6 +131,8 @@ export async function inspectArtifact(
       : { statedContextLength: artifact.statedContextLength }),
     sizeBytes: sumOfSizes(artifact, (layer) => layer.isPlaced),
     weightBytes: sumOfSizes(artifact, (layer) => layer.role === "weights" || layer.role === "projector"),
+    ...(projectorBytes === 0 ? {} : { projectorBytes }),
+    ...(adapterBytes === 0 ? {} : { adapterBytes }),
     ...(artifact.entry === undefined ? {} : { entry: artifact.entry }),
     facts: { ...(architecture === undefined ? {} : { architecture }), ...read.facts },
     files: artifact.layers.map(inspectedFile),
@@ -193,6 +199,8 @@ export function toInspectFacts(inspection: Inspection): InspectFacts {
     parameters,
     sizeBytes,
     weightBytes,
+    projectorBytes,
+    adapterBytes,
     entry,
     facts,
     requirements,
@@ -216,6 +224,8 @@ export function toInspectFacts(inspection: Inspection): InspectFacts {
     ...(parameters === undefined ? {} : { parameters }),
     sizeBytes,
     weightBytes,
+    ...(projectorBytes === undefined ? {} : { projectorBytes }),
+    ...(adapterBytes === undefined ? {} : { adapterBytes }),
     ...(entry === undefined ? {} : { entry }),
     ...(Object.keys(facts).length === 0 ? {} : { facts }),
     ...(requirements === undefined ? {} : { requirements }),

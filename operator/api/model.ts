@@ -83,11 +83,28 @@ export type RuntimeSpec = {
   readonly mountPath?: string;
 };
 
+export type CacheType = "f32" | "f16" | "bf16" | "fp8" | "q8_0" | "q5_1" | "q5_0" | "q4_1" | "q4_0";
+
+/** What is known better than the estimate; quantities. */
+export type FootprintSpec = {
+  readonly weights?: string;
+  /** Cache of one token of one sequence. */
+  readonly cachePerToken?: string;
+  /** Type of the cache's elements, as the runtime's arguments ask for; default f16. */
+  readonly cacheType?: CacheType;
+  readonly compute?: string;
+  /** Of the engine itself, on each device. */
+  readonly overhead?: string;
+  /** Share of each device that the engine uses, percent. */
+  readonly utilization?: number;
+};
+
 export type VariantSpec = {
   readonly name: string;
   /** Absent: the source's own reference. */
   readonly reference?: string;
   readonly requirements?: Requirements;
+  readonly footprint?: FootprintSpec;
   readonly runtime?: RuntimeSpec;
 };
 
@@ -149,6 +166,25 @@ export type Verdict =
   | "Unresolvable"
   | "Pending";
 
+/** Memory that serving needs, by term, bytes, as the estimate has it. */
+export type FootprintStatus = {
+  readonly devices: number;
+  /** Of each device, or of the host. */
+  readonly perDeviceBytes: number;
+  readonly weightBytes: number;
+  readonly projectorBytes?: number;
+  readonly adapterBytes?: number;
+  readonly cacheBytes: number;
+  readonly stateBytes?: number;
+  readonly computeBytes: number;
+  readonly overheadBytes: number;
+  readonly utilizationPercent: number;
+  readonly contextLength: number;
+  readonly parallel: number;
+  /** Terms for which the artifact does not state enough. */
+  readonly assumed?: readonly string[];
+};
+
 /** What is known of one variant: its artifact as `inspect` told it, and the verdict. */
 export type VariantStatus = {
   readonly name: string;
@@ -161,10 +197,13 @@ export type VariantStatus = {
   readonly parameters?: string;
   readonly sizeBytes?: number;
   readonly weightBytes?: number;
+  readonly projectorBytes?: number;
+  readonly adapterBytes?: number;
   readonly entry?: string;
   readonly facts?: ArchitectureFacts;
   /** Device memory (or RAM) that serving needs, bytes. */
   readonly requiredBytes?: number;
+  readonly footprint?: FootprintStatus;
   readonly verdict: Verdict;
   readonly message: string;
   readonly matchingNodes?: number;
@@ -183,6 +222,8 @@ export type SelectedStatus = {
   readonly accelerator: AcceleratorVendor;
   /** Number of nodes that it fits on. */
   readonly nodes: number;
+  /** Tokens of one sequence that the server is started for. */
+  readonly contextLength?: number;
 };
 
 export type PullStatus = {

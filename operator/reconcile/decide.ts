@@ -2,13 +2,13 @@
 
 import { isInspectFailure, type InspectFacts, type InspectFailure } from "../../puller/contract.ts";
 import type { VariantSpec, VariantStatus } from "../api/model.ts";
-import type { AcceleratorVendor, JsonObject } from "../api/model.ts";
+import type { FootprintStatus, JsonObject } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
 import { nodeHardware } from "../hardware/node-hardware.ts";
 import type { KubeObject } from "../kube/types.ts";
-import { chooseVariant } from "../selection/choose-variant.ts";
-import type { Candidate, Choice } from "../selection/types.ts";
+import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
+import type { Candidate, Choice, Footprint } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planInspection, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
@@ -69,11 +69,15 @@ function pastFailure(observed: Observed, reference: string): InspectFailure | un
 }
 
 /** The running variant as far as the spec still lists it. */
-function currentVariant(observed: Observed): { variant: string; accelerator: AcceleratorVendor } | undefined {
+function currentVariant(observed: Observed): SelectionInput["current"] {
   const selected = observed.model.status?.selected;
   return selected === undefined
     ? undefined
-    : { variant: selected.variant, accelerator: selected.accelerator };
+    : {
+        variant: selected.variant,
+        accelerator: selected.accelerator,
+        ...(selected.contextLength === undefined ? {} : { contextLength: selected.contextLength }),
+      };
 }
 
 /**
@@ -160,6 +164,8 @@ export function variantStatuses(decision: Decision): readonly VariantStatus[] {
             weightBytes: artifact.weightBytes,
             ...(artifact.quantization === undefined ? {} : { quantization: artifact.quantization }),
             ...(artifact.parameters === undefined ? {} : { parameters: artifact.parameters }),
+            ...(artifact.projectorBytes === undefined ? {} : { projectorBytes: artifact.projectorBytes }),
+            ...(artifact.adapterBytes === undefined ? {} : { adapterBytes: artifact.adapterBytes }),
             ...(artifact.entry === undefined ? {} : { entry: artifact.entry }),
             ...(artifact.facts === undefined ? {} : { facts: artifact.facts }),
           }),
@@ -175,8 +181,29 @@ export function variantStatuses(decision: Decision): readonly VariantStatus[] {
               verdict: verdict.verdict,
               message: verdict.message,
               requiredBytes: verdict.requiredBytes,
+              ...(verdict.footprint === undefined ? {} : { footprint: footprintStatus(verdict.footprint) }),
               matchingNodes: verdict.matchingNodes.length,
             }),
     };
   });
+}
+
+/** The terms for the status; those that are nothing are left out. */
+function footprintStatus(footprint: Footprint): FootprintStatus {
+  const { projectorBytes, adapterBytes, stateBytes, assumed } = footprint;
+  return {
+    devices: footprint.devices,
+    perDeviceBytes: footprint.perDeviceBytes,
+    weightBytes: footprint.weightBytes,
+    ...(projectorBytes === 0 ? {} : { projectorBytes }),
+    ...(adapterBytes === 0 ? {} : { adapterBytes }),
+    cacheBytes: footprint.cacheBytes,
+    ...(stateBytes === 0 ? {} : { stateBytes }),
+    computeBytes: footprint.computeBytes,
+    overheadBytes: footprint.overheadBytes,
+    utilizationPercent: Math.round(footprint.utilization * 100),
+    contextLength: footprint.contextLength,
+    parallel: footprint.parallel,
+    ...(assumed.length === 0 ? {} : { assumed }),
+  };
 }

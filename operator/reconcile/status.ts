@@ -267,6 +267,7 @@ function selectedStatus(observed: Observed, decision: Decision): SelectedStatus 
     reason: selectionReason(observed.model, choice),
     accelerator: placement.accelerator,
     nodes: placement.matchingNodes.length,
+    contextLength: placement.footprint.contextLength,
   };
 }
 

@@ -44,6 +44,8 @@ function artifactOf(status: VariantStatus): InspectFacts | undefined {
     weightBytes,
     ...(status.quantization === undefined ? {} : { quantization: status.quantization }),
     ...(status.parameters === undefined ? {} : { parameters: status.parameters }),
+    ...(status.projectorBytes === undefined ? {} : { projectorBytes: status.projectorBytes }),
+    ...(status.adapterBytes === undefined ? {} : { adapterBytes: status.adapterBytes }),
     ...(status.entry === undefined ? {} : { entry: status.entry }),
     ...(status.facts === undefined ? {} : { facts: status.facts }),
   };

@@ -1,139 +1,78 @@
-// Chooses the variant: the user's order, first one that fits some node, with a verdict and numbers for every one. Pure.
+// Chooses the variant by the policy, with a verdict and numbers for every one. Pure.
 
-import type { AcceleratorVendor, JsonObject, SelectionSpec } from "../api/model.ts";
-import { deviceWays } from "../hardware/device-way.ts";
-import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
-import { formatBytes, parseQuantity } from "../kube/quantity.ts";
-import { obstacle, type Obstacle, type PodDemand } from "./fit.ts";
-import { estimateFootprint } from "./footprint.ts";
-import { nodeAffinityTerms } from "./node-affinity.ts";
-import { deviceTolerations } from "./tolerations.ts";
-import type { Candidate, Choice, Placement, VariantVerdict } from "./types.ts";
+import type { AcceleratorVendor } from "../api/model.ts";
+import { attemptOnCpus, attemptStated, type Attempt, type AttemptInput } from "./attempt.ts";
+import { compareQuality } from "./quality.ts";
+import type { Candidate, Choice, VariantVerdict } from "./types.ts";
 
-export type SelectionInput = {
+export type SelectionInput = AttemptInput & {
   /** In the user's order, which is the order of preference. */
   readonly candidates: readonly Candidate[];
-  readonly nodes: readonly NodeHardware[];
-  readonly selection: SelectionSpec;
-  /** Tolerations of the pod template, by variant name. */
-  readonly tolerations: (candidate: Candidate) => readonly JsonObject[];
   /** The variant that runs now and what it runs on; kept as long as `reselect` says. */
-  readonly current?: { readonly variant: string; readonly accelerator: AcceleratorVendor };
-};
-
-type Attempt = {
-  readonly candidate: Candidate;
-  readonly placement: Placement;
-  readonly message: string;
-  /** Some node has all it asks for but memory. */
-  readonly isTooLarge: boolean;
-};
-
-/** Words for what the obstacles of all nodes have in common: the best of those too small, then counts of the rest. */
-function describeObstacles(
-  needed: string,
-  obstacles: readonly { readonly node: string; readonly obstacle: Obstacle }[],
-  noun: string,
-): string {
-  const parts: string[] = [needed];
-  const tooSmall = obstacles.flatMap(({ node, obstacle: found }) =>
-    found.kind === "memory" ? [{ node, hasBytes: found.hasBytes }] : [],
-  );
-  const best = tooSmall.reduce<(typeof tooSmall)[number] | undefined>(
-    (largest, each) => (largest === undefined || each.hasBytes > largest.hasBytes ? each : largest),
-    undefined,
-  );
-  if (best !== undefined) parts.push(`best node ${best.node} has ${formatBytes(best.hasBytes)}`);
-  const lacking = obstacles.filter(({ obstacle: found }) => found.kind === "no-accelerator").length;
-  if (lacking > 0) parts.push(`${lacking} ${lacking === 1 ? "node lacks" : "nodes lack"} a ${noun}`);
-  const others = obstacles.flatMap(({ node, obstacle: found }) =>
-    found.kind === "other" || found.kind === "unknown" || found.kind === "taken"
-      ? [`${node}: ${found.what}`]
-      : [],
-  );
-  parts.push(...others.slice(0, 3));
-  if (others.length > 3) parts.push(`and ${others.length - 3} more nodes`);
-  return parts.join("; ");
-}
-
-/** Tries one candidate as stated in each way that the cluster offers: the first that some node fits, else the first. */
-function attemptStated(input: SelectionInput, candidate: Candidate): Attempt {
-  const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
-  if (vendor === "none") return attempt(input, candidate, undefined);
-  const attempts = deviceWays(vendor, input.nodes).map((way) => attempt(input, candidate, way));
-  const found =
-    attempts.find(({ placement }) => placement.freeNodes.length > 0) ??
-    attempts.find(({ placement }) => placement.matchingNodes.length > 0) ??
-    attempts.find(({ isTooLarge }) => isTooLarge) ??
-    attempts[0];
-  return found ?? attempt(input, candidate, undefined);
-}
-
-/** Tries one candidate with devices asked for in one way, or on CPUs, although it may state an accelerator. */
-function attempt(input: SelectionInput, candidate: Candidate, way: DeviceWay | undefined): Attempt {
-  const requirements = candidate.variant.requirements ?? {};
-  const footprint = estimateFootprint(candidate.artifact, input.selection);
-  const accelerator = requirements.accelerator;
-  const usesDevice = way !== undefined;
-  const isCpuFallback = !usesDevice && accelerator !== undefined && accelerator.vendor !== "none";
-  const count = accelerator?.count ?? 1;
-  const deviceMemoryBytes =
-    parseQuantity(accelerator?.memoryPerDevice) ?? Math.ceil(footprint.totalBytes / count);
-  const statedMemoryBytes = parseQuantity(requirements.memory);
-  // RAM stated beside an accelerator is for the host only: on a fallback to CPUs the whole footprint comes on top.
-  const hostMemoryBytes = isCpuFallback
-    ? Math.max(statedMemoryBytes ?? 0, footprint.totalBytes)
-    : (statedMemoryBytes ?? (usesDevice ? 0 : footprint.totalBytes));
-  const memoryBytes = hostMemoryBytes + (way?.isUnifiedMemory === true ? deviceMemoryBytes * count : 0);
-  const { accelerator: _device, ...withoutAccelerator } = requirements;
-  const demand: PodDemand = {
-    requirements: usesDevice ? requirements : withoutAccelerator,
-    tolerations:
-      way === undefined
-        ? input.tolerations(candidate)
-        : [...deviceTolerations(way.vendor), ...input.tolerations(candidate)],
-    device: way === undefined ? undefined : { way, count, memoryBytes: deviceMemoryBytes },
-    memoryBytes,
+  readonly current?: {
+    readonly variant: string;
+    readonly accelerator: AcceleratorVendor;
+    /** Tokens it was started for. */
+    readonly contextLength?: number;
   };
-  const matching: NodeHardware[] = [];
-  const free: string[] = [];
-  const obstacles: { node: string; obstacle: Obstacle }[] = [];
-  for (const node of input.nodes) {
-    const found = obstacle(node, demand);
-    if (found === undefined || found.kind === "taken") matching.push(node);
-    if (found === undefined) free.push(node.name);
-    else obstacles.push({ node: node.name, obstacle: found });
-  }
-  const needed = usesDevice
-    ? `needs ${formatBytes(deviceMemoryBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`
-    : `needs ${formatBytes(memoryBytes)} of RAM`;
+};
+
+/** All ways of one candidate: as stated, and on CPUs although it states an accelerator. */
+type Tried = {
+  readonly candidate: Candidate;
+  /** undefined: its runtime cannot serve it so. */
+  readonly stated: Attempt | undefined;
+  readonly fallback: Attempt | undefined;
+};
+
+function tryCandidate(input: SelectionInput, candidate: Candidate): Tried {
+  const { runtime, variant } = candidate;
+  const vendor = variant.requirements?.accelerator?.vendor ?? "none";
+  const canUseCpus = runtime?.definition.cpu === true;
+  if (runtime === undefined || (vendor === "none" && !canUseCpus))
+    return { candidate, stated: undefined, fallback: undefined };
+  const kept = input.current?.variant === variant.name ? input.current.contextLength : undefined;
+  const hasFallback = (input.selection.cpuFallback ?? true) && vendor !== "none" && canUseCpus;
   return {
     candidate,
-    placement: {
-      accelerator: way?.vendor ?? "none",
-      ...(way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {}),
-      memoryBytes,
-      footprint,
-      nodeSelectorTerms: nodeAffinityTerms(demand, input.nodes),
-      matchingNodes: matching.map(({ name }) => name).sort(),
-      freeNodes: free.sort(),
-      isCpuFallback,
-    },
-    isTooLarge: matching.length === 0 && obstacles.some(({ obstacle: found }) => found.kind === "memory"),
-    message:
-      matching.length > 0
-        ? `${needed}; fits ${matching.length} of ${input.nodes.length} nodes`
-        : describeObstacles(needed, obstacles, "GPU"),
+    stated: attemptStated(input, candidate, kept),
+    fallback: hasFallback ? attemptOnCpus(input, candidate, kept) : undefined,
   };
 }
 
-function verdictOf(
-  each: Attempt | undefined,
-  candidate: Candidate,
-  selected: string | undefined,
-): VariantVerdict {
+const fits = (each: Attempt): boolean => each.placement.matchingNodes.length > 0;
+const hasRoom = (each: Attempt): boolean => each.placement.freeNodes.length > 0;
+
+/**
+ * Attempts that fit, best first. As stated before on CPUs instead; with room now before all taken. Then FirstFit: the user's order;
+ * BestFit: on accelerators before on CPUs, quality, memory left over, name. A total order that no order of nodes changes.
+ */
+function ranked(input: SelectionInput, tried: readonly Tried[]): readonly Attempt[] {
+  const isBestFit = input.selection.policy === "BestFit";
+  const position = new Map(tried.map(({ candidate }, index) => [candidate, index]));
+  const order = (one: Attempt, other: Attempt): number => {
+    const room = Number(hasRoom(other)) - Number(hasRoom(one));
+    if (room !== 0) return room;
+    if (!isBestFit) return (position.get(one.candidate) ?? 0) - (position.get(other.candidate) ?? 0);
+    const onCpus = (each: Attempt): number => Number(each.placement.accelerator === "none");
+    return (
+      onCpus(one) - onCpus(other) ||
+      compareQuality(one.candidate.artifact, other.candidate.artifact) ||
+      other.headroomBytes - one.headroomBytes ||
+      (one.candidate.variant.name < other.candidate.variant.name ? -1 : 1)
+    );
+  };
+  const of = (kind: "stated" | "fallback"): readonly Attempt[] =>
+    tried
+      .flatMap((each) => each[kind] ?? [])
+      .filter(fits)
+      .sort(order);
+  return [...of("stated"), ...of("fallback")];
+}
+
+function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: boolean): VariantVerdict {
+  const { runtime, artifact, variant } = candidate;
   if (each === undefined) {
-    const { runtime, artifact, variant } = candidate;
     return {
       name: variant.name,
       verdict: "RuntimeUnsupported",
@@ -146,69 +85,45 @@ function verdictOf(
     };
   }
   const { placement, message } = each;
-  const isSelected = candidate.variant.name === selected;
   return {
-    name: candidate.variant.name,
+    name: variant.name,
     verdict: isSelected
       ? "Selected"
-      : placement.matchingNodes.length > 0
-        ? "Fits"
-        : each.isTooLarge
+      : !fits(each)
+        ? each.isTooLarge
           ? "TooLarge"
-          : "NoMatchingNode",
+          : "NoMatchingNode"
+        : hasRoom(each)
+          ? "Fits"
+          : "NoFreeCapacity",
     message: placement.isCpuFallback ? `${message} (CPU fallback)` : message,
     requiredBytes: placement.footprint.totalBytes,
+    footprint: placement.footprint,
     matchingNodes: placement.matchingNodes,
   };
 }
 
 /**
- * FirstFit: the first candidate that fits some node as it states its requirements; if none does and `cpuFallback`
- * is not false, the first whose runtime can serve it on CPUs. The current variant is kept with `reselect: Never`
- * always, otherwise while some node, cordoned ones too, could hold it: a choice that followed every node event would
- * restart pods for nothing.
+ * FirstFit: the first candidate that fits some node as it states its requirements. BestFit: the one of the highest quality. If none
+ * fits and `cpuFallback` is not false, the first (best) whose runtime can serve it on CPUs. The current variant is kept with
+ * `reselect: Never` always, otherwise while some node, cordoned ones too, could hold it: a choice that followed every
+ * node event would restart pods for nothing.
  */
 export function chooseVariant(input: SelectionInput): Choice {
-  const cpuFallback = input.selection.cpuFallback ?? true;
-  const stated = input.candidates.map((candidate) => {
-    const requirements = candidate.variant.requirements ?? {};
-    const wantsDevice = requirements.accelerator !== undefined && requirements.accelerator.vendor !== "none";
-    if (candidate.runtime === undefined) return undefined;
-    if (!wantsDevice && !candidate.runtime.definition.cpu) return undefined;
-    return attemptStated(input, candidate);
-  });
-  const fallback = input.candidates.map((candidate, index) => {
-    const first = stated[index];
-    const isPossible =
-      cpuFallback &&
-      first !== undefined &&
-      first.placement.accelerator !== "none" &&
-      candidate.runtime?.definition.cpu === true;
-    return isPossible ? attempt(input, candidate, undefined) : undefined;
-  });
-  const fits = (each: Attempt | undefined): each is Attempt =>
-    each !== undefined && each.placement.matchingNodes.length > 0;
-  const chosen = kept(input, stated, fallback) ?? stated.find(fits) ?? fallback.find(fits);
-  const selected = chosen?.candidate.variant.name;
-  const verdicts = input.candidates.map((candidate, index) => {
-    const shown = chosen?.candidate === candidate ? chosen : stated[index];
-    return verdictOf(shown, candidate, selected);
+  const tried = input.candidates.map((candidate) => tryCandidate(input, candidate));
+  const kept = keptAttempt(input, tried);
+  const chosen = kept ?? ranked(input, tried)[0];
+  const verdicts = tried.map(({ candidate, stated }) => {
+    const isSelected = chosen?.candidate === candidate;
+    return verdictOf(isSelected ? chosen : stated, candidate, isSelected);
   });
   if (chosen !== undefined) {
     const { candidate, placement } = chosen;
-    const skipped = input.candidates.indexOf(candidate);
-    const where = placement.accelerator === "none" ? "on CPUs" : `on ${placement.accelerator} GPUs`;
-    const why =
-      selected === input.current?.variant
-        ? "kept: it still fits"
-        : skipped === 0
-          ? "the first choice fits"
-          : `the first of ${input.candidates.length} that fits`;
     return {
       kind: "selected",
       candidate,
       placement,
-      reason: `${candidate.variant.name} ${where}: ${why}${placement.isCpuFallback ? "; CPU fallback, since no node has the accelerator it asks for" : ""}`,
+      reason: reasonOf(input, chosen, kept !== undefined),
       verdicts,
     };
   }
@@ -227,28 +142,42 @@ export function chooseVariant(input: SelectionInput): Choice {
   return { kind: "none", reason: "NoVariantFits", message: details, verdicts };
 }
 
+function reasonOf(input: SelectionInput, { candidate, placement }: Attempt, isKept: boolean): string {
+  const where = placement.accelerator === "none" ? "on CPUs" : `on ${placement.accelerator} GPUs`;
+  const count = input.candidates.length;
+  const why = isKept
+    ? "kept: it still fits"
+    : count === 1
+      ? "it fits"
+      : input.selection.policy === "BestFit"
+        ? `the best of ${count} that fits`
+        : input.candidates[0] === candidate
+          ? "the first choice fits"
+          : `the first of ${count} that fits`;
+  return [
+    `${candidate.variant.name} ${where}: ${why}`,
+    ...(placement.isCpuFallback ? ["CPU fallback, since no node has the accelerator it asks for"] : []),
+  ].join("; ");
+}
+
 /** The current variant's attempt where it is to be kept. */
-function kept(
-  input: SelectionInput,
-  stated: readonly (Attempt | undefined)[],
-  fallback: readonly (Attempt | undefined)[],
-): Attempt | undefined {
-  const index = input.candidates.findIndex(({ variant }) => variant.name === input.current?.variant);
-  const candidate = input.candidates[index];
-  if (candidate === undefined) return undefined;
-  const ways = [stated[index], fallback[index]].filter(
-    (way): way is Attempt => way !== undefined && way.placement.accelerator === input.current?.accelerator,
+function keptAttempt(input: SelectionInput, tried: readonly Tried[]): Attempt | undefined {
+  const { current } = input;
+  const own = tried.find(({ candidate }) => candidate.variant.name === current?.variant);
+  if (own === undefined) return undefined;
+  const ways = [own.stated, own.fallback].filter(
+    (way): way is Attempt => way !== undefined && way.placement.accelerator === current?.accelerator,
   );
-  const fitting = ways.find(({ placement }) => placement.matchingNodes.length > 0);
+  const fitting = ways.find(fits);
   if (fitting !== undefined) return fitting;
   if (input.selection.reselect === "Never") return ways[0];
   // A cordon is temporary: judge again as if there were none.
   const uncordoned = { ...input, nodes: input.nodes.map((node) => ({ ...node, isUnschedulable: false })) };
   return ways
-    .map(({ placement }) =>
-      placement.isCpuFallback
-        ? attempt(uncordoned, candidate, undefined)
-        : attemptStated(uncordoned, candidate),
+    .map(({ placement: { isCpuFallback } }) =>
+      isCpuFallback
+        ? attemptOnCpus(uncordoned, own.candidate, current?.contextLength)
+        : attemptStated(uncordoned, own.candidate, current?.contextLength),
     )
-    .find(({ placement }) => placement.matchingNodes.length > 0);
+    .find(fits);
 }

@@ -14,12 +14,31 @@ export type Candidate = {
 
 /** Memory a variant needs, by term, bytes. */
 export type Footprint = {
+  /** As the engine holds them; without the projector. */
   readonly weightBytes: number;
-  readonly keyValueCacheBytes: number;
+  readonly projectorBytes: number;
+  readonly adapterBytes: number;
+  /** Keys and values of all sequences. */
+  readonly cacheBytes: number;
+  /** States of recurrent layers of all sequences. */
+  readonly stateBytes: number;
+  /** Buffers for activations. */
+  readonly computeBytes: number;
+  /** Of the engine itself, on each device. */
   readonly overheadBytes: number;
+  /** Devices of one pod; 0: on CPUs. */
+  readonly devices: number;
+  /** Share of a device that the engine uses; the memory of a device must be the terms divided by it. */
+  readonly utilization: number;
+  /** Memory that each device (or the host) must have. */
+  readonly perDeviceBytes: number;
+  /** Of all devices of one pod, or of the host. */
   readonly totalBytes: number;
-  /** Tokens for which the cache was computed. */
+  /** Tokens of one sequence, and sequences, for which the cache was computed. */
   readonly contextLength: number;
+  readonly parallel: number;
+  /** Terms for which the artifact does not state enough. */
+  readonly assumed: readonly ("cache" | "compute")[];
 };
 
 /** Devices that each pod claims from a DRA driver. */
@@ -55,6 +74,8 @@ export type VariantVerdict = {
   /** Numbers and near misses: "needs 18.2 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU". */
   readonly message: string;
   readonly requiredBytes: number;
+  /** Term by term; undefined where the runtime cannot serve it. */
+  readonly footprint?: Footprint;
   readonly matchingNodes: readonly string[];
 };
 

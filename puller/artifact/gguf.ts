@@ -4,6 +4,7 @@
 
 import type { ArchitectureFacts } from "../contract.ts";
 import { FileWindow, type ReadRange } from "./file-window.ts";
+import { factKeys, ggufFacts, type GgufValue, type ListSummary } from "./gguf-facts.ts";
 import { blockSizes, highestPlausibleElementType, quantizationName, valueBytes } from "./gguf-types.ts";
 import { quote } from "../oci/quote.ts";
 
@@ -36,11 +37,11 @@ const maxDimensions = 4;
 
 const stringType = 8;
 const arrayType = 9;
-const integerTypes: ReadonlySet<number> = new Set([0, 1, 2, 3, 4, 5, 10, 11]);
+/** Whole numbers and booleans. */
+const integerTypes: ReadonlySet<number> = new Set([0, 1, 2, 3, 4, 5, 7, 10, 11]);
 
-/** Keys whose values are kept, by their end; the architecture in front is only known once all are read. */
-const wanted =
-  /^(?:general\.(?:architecture|type|file_type|alignment)|split\.(?:no|count)|.+\.(?:context_length|block_count|embedding_length|attention\.(?:head_count|head_count_kv|key_length|value_length)))$/u;
+/** Keys whose values are kept besides those of facts. */
+const headerKeys = /^(?:general\.(?:type|file_type|alignment)|split\.(?:no|count))$/u;
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -63,7 +64,7 @@ export async function readGgufHeader(readRange: ReadRange, fileBytes: number): P
   const tensorCount = checkedCount(file, file.uint64(), maxTensors, "tensors");
   const keyCount = checkedCount(file, file.uint64(), maxKeys, "metadata keys");
 
-  const values = new Map<string, Value>();
+  const values = new Map<string, GgufValue>();
   const seen = new Set<string>();
   for (let index = 0; index < keyCount; index += 1) {
     const key = await readString(file, maxKeyBytes, "key");
@@ -71,22 +72,19 @@ export async function readGgufHeader(readRange: ReadRange, fileBytes: number): P
     if (seen.has(key)) file.refuse(`has the key ${quote(key)} twice`);
     seen.add(key);
     await file.need(4);
-    const value = await readValue(file, file.uint32(), key, wanted.test(key));
+    const value = await readValue(file, file.uint32(), key, headerKeys.test(key) || factKeys.test(key));
     if (value !== undefined) values.set(key, value);
   }
   const parameterCount = await readTensorTable(file, tensorCount, readAlignment(file, values));
   return assemble(file, version, values, tensorCount, parameterCount);
 }
 
-/** A kept value: an integer, a short string, or the largest integer of a list (heads that differ by layer). */
-type Value = number | string;
-
 async function readValue(
   file: FileWindow,
   type: number,
   key: string,
   isWanted: boolean,
-): Promise<Value | undefined> {
+): Promise<GgufValue | undefined> {
   if (type === stringType) {
     const lengthBytes = await readLength(file, `value of ${quote(key)}`);
     if (!isWanted || lengthBytes > maxStringBytes) {
@@ -107,7 +105,7 @@ async function readValue(
   return toInteger(type, file.bytes(bytes));
 }
 
-async function readArray(file: FileWindow, key: string, isWanted: boolean): Promise<number | undefined> {
+async function readArray(file: FileWindow, key: string, isWanted: boolean): Promise<ListSummary | undefined> {
   await file.need(12);
   const type = file.uint32();
   const count = file.uint64();
@@ -125,19 +123,21 @@ async function readArray(file: FileWindow, key: string, isWanted: boolean): Prom
         file.refuse(`has a string longer than the file in ${quote(key)}`);
       file.skip(Number(lengthBytes));
     }
-    return undefined;
+    return isWanted ? { length, largest: 0, sum: 0, positives: 0 } : undefined;
   }
   if (!isWanted || !integerTypes.has(type) || length > maxListLength) {
     file.skip(length * bytes);
     return undefined;
   }
   await file.need(length * bytes);
-  let largest: number | undefined;
+  let [largest, sum, positives] = [0, 0, 0];
   for (let index = 0; index < length; index += 1) {
-    const value = toInteger(type, file.bytes(bytes));
-    if (value !== undefined && (largest === undefined || value > largest)) largest = value;
+    const value = toInteger(type, file.bytes(bytes)) ?? 0;
+    largest = Math.max(largest, value);
+    sum += value;
+    if (value > 0) positives += 1;
   }
-  return largest;
+  return { length, largest, sum, positives };
 }
 
 /** Integers only, and only safe ones. */
@@ -206,7 +206,7 @@ async function readTensorTable(file: FileWindow, tensorCount: number, alignment:
   return Number(elements);
 }
 
-function readAlignment(file: FileWindow, values: ReadonlyMap<string, Value>): number {
+function readAlignment(file: FileWindow, values: ReadonlyMap<string, GgufValue>): number {
   const alignment = values.get("general.alignment") ?? 32;
   if (typeof alignment !== "number" || alignment < 1 || !Number.isInteger(Math.log2(alignment)))
     file.refuse("has a general.alignment that is no power of two");
@@ -216,40 +216,23 @@ function readAlignment(file: FileWindow, values: ReadonlyMap<string, Value>): nu
 function assemble(
   file: FileWindow,
   version: 2 | 3,
-  values: ReadonlyMap<string, Value>,
+  values: ReadonlyMap<string, GgufValue>,
   tensorCount: number,
   parameterCount: number,
 ): GgufHeader {
   const architecture = values.get("general.architecture");
-  const positive = (key: string): number | undefined => {
-    const value = values.get(`${typeof architecture === "string" ? architecture : ""}.${key}`);
-    return typeof value === "number" && value > 0 ? value : undefined;
-  };
-  const facts: { -readonly [Key in keyof ArchitectureFacts]: ArchitectureFacts[Key] } = {};
-  if (typeof architecture === "string") {
-    if (!/^[\w.+-]{1,64}$/u.test(architecture))
-      file.refuse(`has a general.architecture ${quote(architecture)} that is no word`);
-    facts.architecture = architecture;
-  }
-  const numbers = {
-    contextLength: positive("context_length"),
-    layers: positive("block_count"),
-    heads: positive("attention.head_count"),
-    keyValueHeads: positive("attention.head_count_kv"),
-    keyLength: positive("attention.key_length"),
-    valueLength: positive("attention.value_length"),
-    embeddingLength: positive("embedding_length"),
-  };
-  for (const [name, value] of Object.entries(numbers))
-    if (value !== undefined) facts[name as keyof typeof numbers] = value;
-
+  if (typeof architecture === "string" && !/^[\w.+-]{1,64}$/u.test(architecture))
+    file.refuse(`has a general.architecture ${quote(architecture)} that is no word`);
+  const facts = ggufFacts(values, typeof architecture === "string" ? architecture : "");
   const fileType = values.get("general.file_type");
   const quantization = typeof fileType === "number" ? quantizationName(fileType) : undefined;
   const number = values.get("split.no");
   const count = values.get("split.count");
   const isSplit = typeof count === "number" && count > 1;
   if (isSplit && (typeof number !== "number" || number < 0 || number >= count))
-    file.refuse(`is shard ${number ?? "without number"} of ${count}, counted from 0, which cannot be`);
+    file.refuse(
+      `is shard ${typeof number === "number" ? number : "without number"} of ${count}, counted from 0, which cannot be`,
+    );
   const type = values.get("general.type");
   return {
     version,

@@ -278,7 +278,7 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     accelerated({ vendor: "intel" }),
     "accelerator vendors amd, intel and habana are not yet supported",
   ],
-  ["an unknown vendor", accelerated({ vendor: "tpu" }), 'supported values: "nvidia", "amd", "intel", "none"'],
+  ["an unknown vendor", accelerated({ vendor: "tpu" }), 'supported values: "nvidia", "amd", "intel", "habana", "none"'],
   ["an accelerator without a vendor", accelerated({ count: 1 }), "accelerator.vendor: Required value"],
   ["no device", accelerated({ vendor: "nvidia", count: 0 }), "should be greater than or equal to 1"],
   [
@@ -316,9 +316,14 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "In, NotIn, Gt and Lt need values; Exists and DoesNotExist take none",
   ],
   [
-    "the best fit",
-    { source, selection: { policy: "BestFit" } },
-    "policy BestFit is not yet supported; order the variants by preference and use FirstFit",
+    "a cache of an unknown type",
+    { source, variants: [{ name: "a", footprint: { cacheType: "q3" } }] },
+    'Unsupported value: "q3"',
+  ],
+  [
+    "more than a whole device",
+    { source, variants: [{ name: "a", footprint: { utilization: 101 } }] },
+    "should be less than or equal to 100",
   ],
   [
     "a placement per hardware",
@@ -706,7 +711,7 @@ describeCluster("the Model resource on a real API server", () => {
       const { stdout } = await plane.kubectl(["explain", "model.spec.selection"]);
       expect(stdout).toContain("How the variant is chosen.");
       expect(stdout).toContain("contextLength");
-      expect(stdout).toContain("Tokens of context");
+      expect(stdout).toContain("Tokens of one sequence");
     });
   });
 });

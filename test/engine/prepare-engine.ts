@@ -10,6 +10,7 @@ const sources = [
   "engine-options.ts",
   "engine-server.ts",
   "llama.ts",
+  "measure.ts",
   "server.ts",
   "package.json",
   "package-lock.json",

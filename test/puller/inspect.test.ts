@@ -117,7 +117,7 @@ describeUnless(registryUnavailable(), "inspect", () => {
         sizeBytes: 234_048,
         weightBytes: 234_048,
         entry: "model.gguf",
-        facts: shape,
+        facts: { ...shape, feedForwardLength: 128, vocabularySize: 300 },
       },
       "tiny-cncf": {
         packaging: "modelpack",
@@ -127,7 +127,7 @@ describeUnless(registryUnavailable(), "inspect", () => {
         sizeBytes: 234_048,
         weightBytes: 234_048,
         entry: "tiny-F16.gguf",
-        facts: shape,
+        facts: { ...shape, feedForwardLength: 128, vocabularySize: 300 },
       },
       "tinyst-docker": {
         packaging: "docker",
@@ -137,7 +137,14 @@ describeUnless(registryUnavailable(), "inspect", () => {
         architecture: "LlamaForCausalLM",
         weightBytes: 46_840 + 38_528,
         sizeBytes: 13 + 15 + 251 + 6 + 46_840 + 38_528 + 248 + 18,
-        facts: { ...shape, architecture: "LlamaForCausalLM", layers: 1, keyLength: 16, valueLength: 16 },
+        facts: {
+          ...shape,
+          architecture: "LlamaForCausalLM",
+          layers: 1,
+          keyLength: 16,
+          valueLength: 16,
+          vocabularySize: 300,
+        },
       },
     };
 

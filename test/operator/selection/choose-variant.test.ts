@@ -113,14 +113,14 @@ describe("chooseVariant", () => {
       {
         name: "f16",
         verdict: "TooLarge",
-        message: "needs 33.5 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU",
+        message: "needs 36.7 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU",
       },
       {
         name: "q8",
         verdict: "TooLarge",
-        message: "needs 18.1 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU",
+        message: "needs 19.9 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU",
       },
-      { name: "q4", verdict: "Selected", message: "needs 9.3 GiB of RAM; fits 4 of 4 nodes" },
+      { name: "q4", verdict: "Selected", message: "needs 10.2 GiB of RAM; fits 4 of 4 nodes" },
     ]);
     if (choice.kind === "selected") expect(choice.reason).toBe("q4 on CPUs: the first of 3 that fits");
   });
@@ -137,7 +137,7 @@ describe("chooseVariant", () => {
     expect(choose([candidate("q4", 8, gpu)], nodes, { cpuFallback: false })).toMatchObject({
       kind: "none",
       reason: "NoVariantFits",
-      message: "q4 needs 9.3 GiB on one GPU; 1 node lacks a GPU",
+      message: "q4 needs 10.3 GiB on one GPU; 1 node lacks a GPU",
     });
   });
 
@@ -280,9 +280,9 @@ describe("chooseVariant", () => {
       return choice.kind === "selected" ? choice.placement.footprint : undefined;
     };
     // 2 x 32 layers x 8 heads x 128 x 2 bytes = 131072 bytes a token.
-    expect(cache({})).toMatchObject({ contextLength: 8192, keyValueCacheBytes: 131072 * 8192 });
+    expect(cache({})).toMatchObject({ contextLength: 8192, cacheBytes: 131072 * 8192 });
     expect(cache({ contextLength: 100_000, parallel: 2 })).toMatchObject({
-      keyValueCacheBytes: 131072 * 200_000,
+      cacheBytes: 131072 * 2 * 100_096,
     });
   });
 });

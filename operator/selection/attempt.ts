@@ -1,0 +1,204 @@
+// Tries one candidate in one way (devices asked for in one way, or CPUs) with one context length on all nodes. Pure.
+
+import type { JsonObject, SelectionSpec } from "../api/model.ts";
+import { deviceWayKey, deviceWays } from "../hardware/device-way.ts";
+import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
+import { formatBytes, parseQuantity } from "../kube/quantity.ts";
+import { engineMemory } from "./engine-memory.ts";
+import { obstacle, type Obstacle, type PodDemand } from "./fit.ts";
+import { contextLengths, estimateFootprint } from "./footprint.ts";
+import { nodeAffinityTerms } from "./node-affinity.ts";
+import { deviceTolerations } from "./tolerations.ts";
+import type { Candidate, Footprint, Placement } from "./types.ts";
+
+export type AttemptInput = {
+  readonly nodes: readonly NodeHardware[];
+  readonly selection: SelectionSpec;
+  /** Tolerations of the pod template, by variant name. */
+  readonly tolerations: (candidate: Candidate) => readonly JsonObject[];
+};
+
+export type Attempt = {
+  readonly candidate: Candidate;
+  readonly placement: Placement;
+  readonly message: string;
+  /** Some node has all it asks for but memory. */
+  readonly isTooLarge: boolean;
+  /** Memory that is left over on the roomiest matching node, bytes; 0 where nothing is compared. */
+  readonly headroomBytes: number;
+};
+
+/** Words for what the obstacles of all nodes have in common: the best of those too small, then counts of the rest. */
+function describeObstacles(
+  obstacles: readonly { readonly node: string; readonly obstacle: Obstacle }[],
+): readonly string[] {
+  const parts: string[] = [];
+  const best = obstacles
+    .flatMap(({ node, obstacle: found }) => (found.kind === "memory" ? [{ node, has: found.hasBytes }] : []))
+    .sort((one, other) => other.has - one.has || (one.node < other.node ? -1 : 1))[0];
+  if (best !== undefined) parts.push(`best node ${best.node} has ${formatBytes(best.has)}`);
+  const lacking = obstacles.filter(({ obstacle: found }) => found.kind === "no-accelerator").length;
+  if (lacking > 0) parts.push(`${lacking} ${lacking === 1 ? "node lacks" : "nodes lack"} a GPU`);
+  const others = obstacles
+    .flatMap(({ node, obstacle: found }) => ("what" in found ? [{ node, what: found.what }] : []))
+    .sort((one, other) => (one.node < other.node ? -1 : 1));
+  parts.push(...others.slice(0, 3).map(({ node, what }) => `${node}: ${what}`));
+  if (others.length > 3) parts.push(`and ${others.length - 3} more nodes`);
+  return parts;
+}
+
+/** What the user states of memory goes before the estimate. */
+function memoryDemand(
+  candidate: Candidate,
+  footprint: Footprint,
+  way: DeviceWay | undefined,
+): { readonly deviceBytes: number; readonly hostBytes: number; readonly count: number } {
+  const { accelerator, memory } = candidate.variant.requirements ?? {};
+  const count = way === undefined ? 0 : (accelerator?.count ?? 1);
+  const deviceBytes =
+    way === undefined ? 0 : (parseQuantity(accelerator?.memoryPerDevice) ?? footprint.perDeviceBytes);
+  const statedBytes = parseQuantity(memory);
+  const isCpuFallback = way === undefined && accelerator !== undefined && accelerator.vendor !== "none";
+  // RAM stated beside an accelerator is for the host only: on a fallback to CPUs the whole footprint comes on top.
+  const hostBytes = isCpuFallback
+    ? Math.max(statedBytes ?? 0, footprint.totalBytes)
+    : (statedBytes ?? (way === undefined ? footprint.totalBytes : 0));
+  return {
+    deviceBytes,
+    count,
+    hostBytes: hostBytes + (way?.isUnifiedMemory === true ? deviceBytes * count : 0),
+  };
+}
+
+/** Tries the candidate with devices asked for in one way, or on CPUs, although it may state an accelerator. */
+export function attempt(
+  input: AttemptInput,
+  candidate: Candidate,
+  way: DeviceWay | undefined,
+  contextLength: number,
+): Attempt {
+  const { variant, artifact, runtime } = candidate;
+  const requirements = variant.requirements ?? {};
+  const { accelerator, ...withoutAccelerator } = requirements;
+  const footprint = estimateFootprint({
+    artifact,
+    contextLength,
+    parallel: input.selection.parallel ?? 1,
+    devices: way === undefined ? 0 : (accelerator?.count ?? 1),
+    engine: engineMemory(runtime?.definition, artifact.format),
+    ...(variant.footprint === undefined ? {} : { stated: variant.footprint }),
+  });
+  const { deviceBytes, hostBytes, count } = memoryDemand(candidate, footprint, way);
+  const ofTemplate = input.tolerations(candidate);
+  const demand: PodDemand = {
+    requirements: way === undefined ? withoutAccelerator : requirements,
+    tolerations: way === undefined ? ofTemplate : [...deviceTolerations(way.vendor), ...ofTemplate],
+    device: way === undefined ? undefined : { way, count, memoryBytes: deviceBytes },
+    memoryBytes: hostBytes,
+  };
+  const matching: NodeHardware[] = [];
+  const free: string[] = [];
+  const obstacles: { node: string; obstacle: Obstacle }[] = [];
+  for (const node of input.nodes) {
+    const found = obstacle(node, demand);
+    if (found === undefined || found.kind === "taken") matching.push(node);
+    if (found === undefined) free.push(node.name);
+    else obstacles.push({ node: node.name, obstacle: found });
+  }
+  const isShort = contextLength < (contextLengths(artifact.facts, input.selection.contextLength)[0] ?? 0);
+  const needed =
+    (way === undefined
+      ? `needs ${formatBytes(hostBytes)} of RAM`
+      : `needs ${formatBytes(deviceBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`) +
+    (isShort ? ` with ${contextLength} tokens of context` : "");
+  const isTaken = matching.length > 0 && free.length === 0;
+  return {
+    candidate,
+    placement: {
+      accelerator: way?.vendor ?? "none",
+      ...(way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {}),
+      memoryBytes: hostBytes,
+      footprint,
+      nodeSelectorTerms: nodeAffinityTerms(demand, input.nodes),
+      matchingNodes: matching.map(({ name }) => name).sort(),
+      freeNodes: free.sort(),
+      isCpuFallback: way === undefined && accelerator !== undefined && accelerator.vendor !== "none",
+    },
+    isTooLarge: matching.length === 0 && obstacles.some(({ obstacle: found }) => found.kind === "memory"),
+    headroomBytes: Math.max(0, ...matching.map((node) => headroom(node, demand))),
+    message:
+      matching.length > 0
+        ? [
+            `${needed}; fits ${matching.length} of ${input.nodes.length} nodes`,
+            ...(isTaken
+              ? [
+                  "none has room now",
+                  ...describeObstacles(obstacles.filter(({ obstacle: { kind } }) => kind === "taken")),
+                ]
+              : []),
+          ].join("; ")
+        : [needed, ...describeObstacles(obstacles)].join("; "),
+  };
+}
+
+/** What is left of the memory that counts (of the devices, else of the host), bytes. */
+function headroom(node: NodeHardware, { device, memoryBytes }: PodDemand): number {
+  if (device === undefined)
+    return (node.free?.memoryBytes ?? node.allocatableMemoryBytes ?? memoryBytes) - memoryBytes;
+  const key = deviceWayKey(device.way);
+  const found = node.accelerators.find((each) => deviceWayKey(each) === key);
+  return ((found?.memoryBytes ?? device.memoryBytes) - device.memoryBytes) * device.count;
+}
+
+/** Tries one candidate as stated in each way that the cluster offers: the first with room, else the first that fits. */
+function attemptStatedAt(input: AttemptInput, candidate: Candidate, contextLength: number): Attempt {
+  const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
+  if (vendor === "none") return attempt(input, candidate, undefined, contextLength);
+  const attempts = deviceWays(vendor, input.nodes).map((way) =>
+    attempt(input, candidate, way, contextLength),
+  );
+  const found =
+    attempts.find(({ placement }) => placement.freeNodes.length > 0) ??
+    attempts.find(({ placement }) => placement.matchingNodes.length > 0) ??
+    attempts.find(({ isTooLarge }) => isTooLarge) ??
+    attempts[0];
+  return found ?? attempt(input, candidate, undefined, contextLength);
+}
+
+/**
+ * Tries the candidate with the wanted context length, then with shorter ones where the user states none: the first that fits,
+ * else the wanted one. `keptLength`: of the running pods, tried first.
+ */
+function firstLength(
+  candidate: Candidate,
+  selection: SelectionSpec,
+  keptLength: number | undefined,
+  tryLength: (contextLength: number) => Attempt,
+): Attempt {
+  const lengths = contextLengths(candidate.artifact.facts, selection.contextLength);
+  const ordered =
+    keptLength !== undefined && lengths.includes(keptLength) ? [keptLength, ...lengths] : lengths;
+  let wanted: Attempt | undefined;
+  for (const length of ordered) {
+    const tried = tryLength(length);
+    if (tried.placement.matchingNodes.length > 0) return tried;
+    if (length === lengths[0]) wanted ??= tried;
+    // Where memory is not what is lacking, a shorter context changes nothing.
+    if (!tried.isTooLarge && length !== keptLength) break;
+  }
+  return wanted ?? tryLength(lengths[0] ?? 1);
+}
+
+/** The candidate as its requirements state it. */
+export function attemptStated(input: AttemptInput, candidate: Candidate, keptLength?: number): Attempt {
+  return firstLength(candidate, input.selection, keptLength, (length) =>
+    attemptStatedAt(input, candidate, length),
+  );
+}
+
+/** The candidate on CPUs, whatever accelerator it states. */
+export function attemptOnCpus(input: AttemptInput, candidate: Candidate, keptLength?: number): Attempt {
+  return firstLength(candidate, input.selection, keptLength, (length) =>
+    attempt(input, candidate, undefined, length),
+  );
+}
