@@ -8,6 +8,7 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { configurationSchema, type OperatorConfiguration } from "./configuration.ts";
 import { KubeClient, loadKubeConfig } from "./kube/client.ts";
+import { servesGroupVersion } from "./kube/discovery.ts";
 import { EventRecorder } from "./kube/events.ts";
 import { runWithLeadership } from "./kube/leader-election.ts";
 import { Controller } from "./reconcile/controller.ts";
@@ -116,7 +117,18 @@ async function main(): Promise<number> {
     "started",
   );
   const work = async (signal: AbortSignal): Promise<void> => {
-    controller = new Controller({ kube, configuration, events, metrics, log });
+    let hasResourceSlices: boolean;
+    try {
+      hasResourceSlices = await servesGroupVersion(kube, "resource.k8s.io/v1", signal, onError);
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    log.info(
+      { resourceSlices: hasResourceSlices, freeCapacity: configuration.namespaces.length === 0 },
+      "what is read of the hardware",
+    );
+    controller = new Controller({ kube, configuration, events, metrics, log, hasResourceSlices });
     await controller.run(signal);
   };
   let end: "stopped" | "lost" = "stopped";

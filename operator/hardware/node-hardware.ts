@@ -19,13 +19,25 @@ export type Node = KubeObject & {
   };
 };
 
+/** Nodes change far less often than decisions are made; an object of the cache is never changed in place. */
+const known = new WeakMap<Node, NodeHardware>();
+
 /** Reads what a node says of itself; a label that is absent or malformed is unknown, never zero. */
 export function nodeHardware(node: Node): NodeHardware {
+  const found = known.get(node);
+  if (found !== undefined) return found;
+  const hardware = readNode(node);
+  known.set(node, hardware);
+  return hardware;
+}
+
+function readNode(node: Node): NodeHardware {
   const labels = node.metadata.labels ?? {};
   const allocatable = node.status?.allocatable ?? {};
   const cpuCores = parseQuantity(allocatable["cpu"]);
   const memoryBytes = parseQuantity(allocatable["memory"]);
   const ephemeralBytes = parseQuantity(allocatable["ephemeral-storage"]);
+  const pods = parseQuantity(allocatable["pods"]);
   const architecture = labels["kubernetes.io/arch"];
   const operatingSystem = labels["kubernetes.io/os"];
   const platform = platformOf(labels);
@@ -38,6 +50,7 @@ export function nodeHardware(node: Node): NodeHardware {
     ...(cpuCores === undefined ? {} : { allocatableCpuMillis: Math.round(cpuCores * 1000) }),
     ...(memoryBytes === undefined ? {} : { allocatableMemoryBytes: memoryBytes }),
     ...(ephemeralBytes === undefined ? {} : { allocatableEphemeralBytes: ephemeralBytes }),
+    ...(pods === undefined ? {} : { allocatablePods: pods }),
     cpuFeatures: cpuFeatures(labels),
     accelerators,
     notes,

@@ -70,6 +70,8 @@ export type NodeHardware = {
   readonly allocatableCpuMillis?: number;
   readonly allocatableMemoryBytes?: number;
   readonly allocatableEphemeralBytes?: number;
+  /** Pods that the kubelet takes at once. */
+  readonly allocatablePods?: number;
   /** Allocatable minus what scheduled pods request; undefined: nobody counted. */
   readonly free?: FreeCapacity;
   /** Node Feature Discovery CPU flags, sorted: `AVX2`, `AMXINT8`, `ASIMDHP`. */

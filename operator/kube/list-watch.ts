@@ -10,6 +10,8 @@ export type ListWatchOptions<T extends KubeObject> = {
   /** Absent: all namespaces. */
   readonly namespace?: string;
   readonly labelSelector?: string;
+  /** Objects that leave the selection are told as deleted. */
+  readonly fieldSelector?: string;
   readonly pageSize?: number;
   /** Drops what nobody reads before an object is kept: managed fields alone are a quarter of a cache. */
   readonly strip?: (object: T) => T;
@@ -144,7 +146,7 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
 
   /** All pages of one consistent list; replaces the copy only when the last page is in. */
   async #list(signal: AbortSignal): Promise<void> {
-    const { kube, resource, namespace, labelSelector, pageSize = 500 } = this.#options;
+    const { kube, resource, namespace, labelSelector, fieldSelector, pageSize = 500 } = this.#options;
     this.#options.onRelist?.();
     const path = resourcePath(resource, namespace);
     const found = new Map<string, T>();
@@ -158,6 +160,8 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
           {
             limit: String(pageSize),
             ...(labelSelector === undefined ? {} : { labelSelector }),
+            ...(fieldSelector === undefined ? {} : { fieldSelector }),
+            ...(fieldSelector === undefined ? {} : { fieldSelector }),
             ...(token === undefined ? {} : { continue: token }),
           },
           signal,
@@ -230,7 +234,7 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
   }
 
   async #watch(signal: AbortSignal): Promise<WatchEnd> {
-    const { kube, resource, namespace, labelSelector } = this.#options;
+    const { kube, resource, namespace, labelSelector, fieldSelector } = this.#options;
     const timeout = this.#options.watchTimeoutSeconds ?? (() => 300 + Math.floor(Math.random() * 300));
     let stream: Awaited<ReturnType<KubeReader["stream"]>>;
     try {
@@ -242,6 +246,7 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
           resourceVersion: this.#resourceVersion,
           timeoutSeconds: String(timeout()),
           ...(labelSelector === undefined ? {} : { labelSelector }),
+          ...(fieldSelector === undefined ? {} : { fieldSelector }),
         },
         signal,
       );

@@ -5,24 +5,27 @@ import { modelResource, type Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import type { Claim } from "../desired/claim.ts";
 import { managedByLabel, managedByValue, modelNameLabel } from "../desired/names.ts";
+import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { KubeReader } from "../kube/client.ts";
 import { KubeError } from "../kube/errors.ts";
 import type { EventRecorder } from "../kube/events.ts";
-import { ListWatch } from "../kube/list-watch.ts";
+import { ListWatch, type ListWatchOptions } from "../kube/list-watch.ts";
 import type { CacheChange, Kube, KubeObject, ObjectCache, ObjectKey, Resource } from "../kube/types.ts";
 import { WorkQueue, type WorkResult } from "../kube/work-queue.ts";
 import type { Metrics } from "../server/metrics.ts";
 import { askProgress } from "./ask-progress.ts";
-import { nodeFingerprint } from "./node-fingerprint.ts";
+import { ClusterHardware } from "./cluster-hardware.ts";
 import { reconcileModel } from "./reconcile-model.ts";
 import {
   claimResource,
   deploymentResource,
   nodeResource,
   podResource,
+  resourceSliceResource,
   serviceResource,
 } from "./resources.ts";
+import { stripScheduledPod, type ScheduledPod } from "./taken-capacity.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
 
 /** At the end events get this long, milliseconds: another leader waits, and nobody waits for old news. */
@@ -34,7 +37,12 @@ export type ControllerDeps = {
   readonly events: EventRecorder;
   readonly metrics: Metrics;
   readonly log: Logger;
+  /** Whether the API server knows ResourceSlices (resource.k8s.io/v1): without, there is nothing to watch. */
+  readonly hasResourceSlices: boolean;
 };
+
+/** Pods that hold a part of some node. */
+const scheduledPods = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
 /** A resource in one namespace, in several, or in all: one watch for each. */
 class Watched<T extends KubeObject> implements ObjectCache<T> {
@@ -71,7 +79,10 @@ export class Controller {
   readonly #deps: ControllerDeps;
   readonly #queue: WorkQueue;
   readonly #models: Watched<Model>;
+  readonly #hardware: ClusterHardware;
   readonly #nodes: Watched<Node>;
+  readonly #scheduledPods: Watched<ScheduledPod>;
+  readonly #slices: Watched<ResourceSlice>;
   readonly #deployments: Watched<Deployment>;
   readonly #services: Watched<KubeObject>;
   readonly #pods: Watched<Pod>;
@@ -96,15 +107,56 @@ export class Controller {
     this.#models = this.#watched<Model>(modelResource, undefined, (key) => {
       this.#wake(key);
     });
+    const wakeAll = (isConcerned: (model: Model) => boolean): void => {
+      for (const model of this.#models.list()) {
+        if (!isConcerned(model)) continue;
+        this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
+      }
+    };
+    this.#hardware = new ClusterHardware({
+      onHardware: () => {
+        wakeAll(() => true);
+      },
+      // Pods come and go all the time: only who waits for room, or might lack it, is concerned.
+      onCapacity: () => {
+        wakeAll(
+          ({ status }) =>
+            status?.variants?.some(({ verdict }) => verdict === "NoFreeCapacity") === true &&
+            status.readyReplicas !== status.replicas,
+        );
+      },
+    });
+    // Heartbeats come every few seconds and change nothing that a choice depends on.
     this.#nodes = new Watched([
-      this.#listWatch<Node>(nodeResource, undefined, undefined, (_key, { before, after }) => {
-        // Heartbeats come every few seconds and change nothing that a choice depends on.
-        if (nodeFingerprint(before) === nodeFingerprint(after)) return;
-        for (const model of this.#models.list()) {
-          this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
-        }
+      this.#listWatch<Node>(nodeResource, {}, (_key, change) => {
+        this.#hardware.changeNode(change);
       }),
     ]);
+    // Pods of other namespaces are seen only with rights on all: then what they take of nodes is counted.
+    const countsPods = deps.configuration.namespaces.length === 0;
+    this.#scheduledPods = new Watched(
+      countsPods
+        ? [
+            this.#listWatch<ScheduledPod>(
+              podResource,
+              { fieldSelector: scheduledPods, strip: stripScheduledPod },
+              (_key, change) => {
+                this.#hardware.changePod(change);
+              },
+            ),
+          ]
+        : [],
+    );
+    this.#slices = new Watched(
+      deps.hasResourceSlices
+        ? [
+            this.#listWatch<ResourceSlice>(resourceSliceResource, {}, (_key, change) => {
+              this.#hardware.changeSlice(change);
+            }),
+          ]
+        : [],
+    );
+    this.#hardware.attach(this.#nodes, countsPods);
     this.#deployments = this.#watched<Deployment>(deploymentResource, owned, wakeOwner);
     this.#services = this.#watched(serviceResource, owned, wakeOwner);
     this.#pods = this.#watched<Pod>(podResource, owned, wakeOwner);
@@ -165,7 +217,16 @@ export class Controller {
   }
 
   #caches(): readonly AnyWatched[] {
-    return [this.#models, this.#nodes, this.#deployments, this.#services, this.#pods, this.#claims];
+    return [
+      this.#models,
+      this.#nodes,
+      this.#scheduledPods,
+      this.#slices,
+      this.#deployments,
+      this.#services,
+      this.#pods,
+      this.#claims,
+    ];
   }
 
   #watched<T extends KubeObject>(
@@ -176,14 +237,22 @@ export class Controller {
     const { namespaces } = this.#deps.configuration;
     const scopes = namespaces.length === 0 ? [undefined] : namespaces;
     return new Watched(
-      scopes.map((namespace) => this.#listWatch<T>(resource, namespace, labelSelector, onChange)),
+      scopes.map((namespace) =>
+        this.#listWatch<T>(
+          resource,
+          {
+            ...(namespace === undefined ? {} : { namespace }),
+            ...(labelSelector === undefined ? {} : { labelSelector }),
+          },
+          onChange,
+        ),
+      ),
     );
   }
 
   #listWatch<T extends KubeObject>(
     resource: Resource,
-    namespace: string | undefined,
-    labelSelector: string | undefined,
+    selection: Pick<ListWatchOptions<T>, "namespace" | "labelSelector" | "fieldSelector" | "strip">,
     onChange: (key: ObjectKey, change: CacheChange<T>) => void,
   ): ListWatch<T> {
     const { kube, metrics, log } = this.#deps;
@@ -191,8 +260,7 @@ export class Controller {
     return new ListWatch<T>({
       kube,
       resource,
-      ...(namespace === undefined ? {} : { namespace }),
-      ...(labelSelector === undefined ? {} : { labelSelector }),
+      ...selection,
       onChange,
       onRelist: () => {
         metrics.relists.inc(label);
@@ -222,7 +290,7 @@ export class Controller {
           world: {
             configuration,
             models: this.#models,
-            nodes: this.#nodes,
+            hardware: ({ namespace, name }) => this.#hardware.list(`${namespace}/${name}`),
             deployments: this.#deployments,
             services: this.#services,
             pods: this.#pods,

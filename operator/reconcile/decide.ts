@@ -5,7 +5,6 @@ import type { VariantSpec, VariantStatus } from "../api/model.ts";
 import type { FootprintStatus, JsonObject } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
-import { nodeHardware } from "../hardware/node-hardware.ts";
 import type { KubeObject } from "../kube/types.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, Footprint } from "../selection/types.ts";
@@ -107,7 +106,7 @@ export function decide(observed: Observed): Decision {
       ? undefined
       : chooseVariant({
           candidates,
-          nodes: observed.nodes.map(nodeHardware),
+          nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed, candidate),
           ...(current === undefined ? {} : { current }),

@@ -11,7 +11,7 @@ import {
   workloadName,
   serviceName,
 } from "../desired/names.ts";
-import type { Node } from "../hardware/node-hardware.ts";
+import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject, ObjectCache, ObjectKey } from "../kube/types.ts";
 import type { Observed } from "./observed.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
@@ -20,7 +20,8 @@ import type { Deployment, Pod } from "./workload-types.ts";
 export type World = {
   readonly configuration: OperatorConfiguration;
   readonly models: ObjectCache<Model>;
-  readonly nodes: ObjectCache<Node>;
+  /** Nodes as the Model sees them: what its own pods take is free for it. */
+  readonly hardware: (model: ObjectKey) => readonly NodeHardware[];
   readonly deployments: ObjectCache<Deployment>;
   readonly services: ObjectCache<KubeObject>;
   readonly pods: ObjectCache<Pod>;
@@ -64,7 +65,7 @@ export async function observe(
   return {
     model,
     configuration: world.configuration,
-    nodes: world.nodes.list(),
+    nodes: world.hardware(key),
     deployment: world.deployments.get({ namespace: key.namespace, name: workloadName(model) }),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
     claim: claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim }),

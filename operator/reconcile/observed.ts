@@ -4,14 +4,14 @@ import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import type { Claim } from "../desired/claim.ts";
-import type { Node } from "../hardware/node-hardware.ts";
+import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
 
 export type Observed = {
   readonly model: Model;
   readonly configuration: OperatorConfiguration;
-  readonly nodes: readonly Node[];
+  readonly nodes: readonly NodeHardware[];
   /** Undefined: there is none. Owned by this very Model (uid), else `foreign` names it. */
   readonly deployment: Deployment | undefined;
   readonly service: KubeObject | undefined;

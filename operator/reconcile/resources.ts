@@ -16,6 +16,13 @@ export const nodeResource: Resource = {
   plural: "nodes",
   namespaced: false,
 };
+export const resourceSliceResource: Resource = {
+  group: "resource.k8s.io",
+  version: "v1",
+  kind: "ResourceSlice",
+  plural: "resourceslices",
+  namespaced: false,
+};
 export const serviceResource: Resource = {
   group: "",
   version: "v1",

@@ -1,0 +1,83 @@
+// What the cluster's nodes are and have left, kept up to date from watches. Joins their answers; decides nothing.
+
+import { withSlices } from "../hardware/with-slices.ts";
+import type { ResourceSlice } from "../hardware/dra.ts";
+import { withFreeCapacity } from "../hardware/free-capacity.ts";
+import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
+import type { NodeHardware } from "../hardware/types.ts";
+import type { CacheChange, ObjectCache } from "../kube/types.ts";
+import { hardwareFingerprint } from "./node-fingerprint.ts";
+import { TakenCapacity, type ScheduledPod } from "./taken-capacity.ts";
+
+/** Told of what decisions may depend on; heartbeats and pods that change no amount are not told. */
+export type HardwareListener = {
+  /** A node's hardware, labels or taints changed, or a node came or went. */
+  readonly onHardware: () => void;
+  /** Pods came or went, so that a node has more or less left. */
+  readonly onCapacity: () => void;
+};
+
+export class ClusterHardware {
+  readonly #listener: HardwareListener;
+  readonly #taken = new TakenCapacity();
+  readonly #slices = new Map<string, Map<string, ResourceSlice>>();
+  /** A node with its slices, as long as neither changes. */
+  readonly #joined = new WeakMap<Node, { readonly slices: number; readonly hardware: NodeHardware }>();
+  readonly #revisions = new Map<string, number>();
+  #nodes: ObjectCache<Node> | undefined;
+  /** False where the operator may not see the pods of all namespaces: then nothing is said about what is free. */
+  #countsPods = false;
+
+  constructor(listener: HardwareListener) {
+    this.#listener = listener;
+  }
+
+  /** Sets where nodes are read from, and whether all pods are told. */
+  attach(nodes: ObjectCache<Node>, countsPods: boolean): void {
+    this.#nodes = nodes;
+    this.#countsPods = countsPods;
+  }
+
+  changeNode({ before, after }: CacheChange<Node>): void {
+    if (this.#fingerprint(before) !== this.#fingerprint(after)) this.#listener.onHardware();
+  }
+
+  changePod({ before, after }: CacheChange<ScheduledPod>): void {
+    if (this.#taken.change(before, after)) this.#listener.onCapacity();
+  }
+
+  changeSlice({ before, after }: CacheChange<ResourceSlice>): void {
+    for (const slice of [before, after]) {
+      const node = slice?.spec.nodeName;
+      if (slice === undefined || node === undefined) continue;
+      const slices = this.#slices.get(node) ?? new Map<string, ResourceSlice>();
+      if (slice === after) slices.set(slice.metadata.name, slice);
+      else slices.delete(slice.metadata.name);
+      this.#slices.set(node, slices);
+      this.#revisions.set(node, (this.#revisions.get(node) ?? 0) + 1);
+    }
+    if (JSON.stringify(before?.spec) !== JSON.stringify(after?.spec)) this.#listener.onHardware();
+  }
+
+  /** All nodes; what pods of the Model `namespace/name` take counts as free for it. */
+  list(exceptModel?: string): readonly NodeHardware[] {
+    const nodes = (this.#nodes?.list() ?? []).map((node) => this.#hardware(node));
+    return this.#countsPods
+      ? nodes.map((node) => withFreeCapacity(node, this.#taken.taken(node.name, exceptModel)))
+      : nodes;
+  }
+
+  #hardware(node: Node): NodeHardware {
+    const slices = this.#revisions.get(node.metadata.name) ?? 0;
+    const known = this.#joined.get(node);
+    if (known?.slices === slices) return known.hardware;
+    const ofNode = [...(this.#slices.get(node.metadata.name)?.values() ?? [])];
+    const hardware = withSlices(nodeHardware(node), ofNode);
+    this.#joined.set(node, { slices, hardware });
+    return hardware;
+  }
+
+  #fingerprint(node: Node | undefined): string {
+    return node === undefined ? "" : hardwareFingerprint(this.#hardware(node));
+  }
+}
