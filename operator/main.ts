@@ -12,6 +12,7 @@ import { servesGroupVersion } from "./kube/discovery.ts";
 import { EventRecorder } from "./kube/events.ts";
 import { runWithLeadership } from "./kube/leader-election.ts";
 import { Controller } from "./reconcile/controller.ts";
+import { liveness, readiness, type Vitals } from "./server/health.ts";
 import { serve } from "./server/http.ts";
 import { createLog } from "./server/log.ts";
 import { createMetrics } from "./server/metrics.ts";
@@ -28,8 +29,6 @@ const help = `usage: operator --config FILE [OPTIONS]
 The cluster is the pod's own, or that of KUBECONFIG.
 `;
 
-/** A watch that is silent for longer than this is about to be given up; then readiness says so, milliseconds. */
-const longestSilenceMs = 180_000;
 /** Work in progress gets this long after a signal, milliseconds. */
 const shutdownMs = 25_000;
 
@@ -94,17 +93,15 @@ async function main(): Promise<number> {
   const events = new EventRecorder({ kube, component: "ocimodel", onError });
   const namespace = values["leader-election-namespace"];
   let isLeader = namespace === undefined;
+  let leaseAnsweredMs: number | undefined;
+  const vitals = (): Vitals => ({
+    isLeader,
+    leaseSilenceMs: leaseAnsweredMs === undefined ? undefined : performance.now() - leaseAnsweredMs,
+    controller,
+  });
   const health = await serve(values["health-address"], {
-    healthz: () => ({ isHealthy: true, reason: "ok" }),
-    readyz: () => {
-      if (!isLeader) return { isHealthy: true, reason: "standby: another replica leads" };
-      if (controller?.hasSynced !== true)
-        return { isHealthy: false, reason: "the caches are not complete yet" };
-      const isSilent = controller.silenceMs > longestSilenceMs;
-      return isSilent
-        ? { isHealthy: false, reason: "the API server has been silent for too long" }
-        : { isHealthy: true, reason: "ok" };
-    },
+    healthz: () => liveness(vitals()),
+    readyz: () => readiness(vitals()),
   });
   const exposition = await serve(values["metrics-address"], {
     metrics: async () => ({
@@ -142,7 +139,10 @@ async function main(): Promise<number> {
       log.info(leads ? "this replica leads" : "this replica does not lead any more");
     };
     const identity = `${hostname()}_${randomUUID().slice(0, 8)}`;
-    const options = { kube, namespace, name: "ocimodel-operator", identity, onChange, onError };
+    const onContact = (): void => {
+      leaseAnsweredMs = performance.now();
+    };
+    const options = { kube, namespace, name: "ocimodel-operator", identity, onChange, onContact, onError };
     end = await runWithLeadership(options, work, stop.signal);
   }
   health.server.close();

@@ -37,7 +37,8 @@ export const operatorReasons = {
   ClaimMismatch: "The claim that is there cannot be used as spec.storage states; the message says why.",
   PullOOMKilled: "The puller was killed for lack of memory; raise spec.puller.resources.",
   PullEvicted: "A pod was evicted while pulling, most often for lack of ephemeral storage.",
-  PullDeadlineExceeded: "The pull took longer than allowed.",
+  PullDeadlineExceeded:
+    "The pull took longer than the Deployment's progress deadline, two hours; it goes on.",
   ImagePullFailed: "An image of the pod (puller or runtime) cannot be pulled.",
   RuntimeCrashLooping: "The runtime container starts and ends again and again; see its logs.",
   AdmissionDenied:

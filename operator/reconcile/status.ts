@@ -132,6 +132,13 @@ function artifactPulled(observed: Observed, workload: WorkloadState, selected: S
       isStalled: failure.isPermanent && needsPerson(failure.reason),
     };
   }
+  if (workload.isDeadlineExceeded) {
+    return {
+      status: "False",
+      reason: "PullDeadlineExceeded",
+      message: `${pull.percent} of ${formatBytes(pull.totalBytes)} when the Deployment's progress deadline was over; the pull goes on`,
+    };
+  }
   return {
     status: "False",
     reason: "Pulling",
