@@ -24,7 +24,7 @@ const maxReferenceLength = maxNameLength + 1 + 128 + 1 + 7 + 128;
 /** A text that should be a reference, as it may be shown: without a user name and password, and not without end. */
 export function shownReference(text: string): string {
   const bare = text.replace(
-    /^((?:[A-Za-z][A-Za-z0-9+.-]*:\/\/)?)[^/@]*:[^/@]*@(?!sha(?:256|512):)/,
+    /^((?:[A-Za-z][A-Za-z0-9+.-]*:\/\/)?)[^/@:]*:[^/@]*@(?!sha(?:256|512):)/,
     "$1***@",
   );
   return bare.length > maxReferenceLength ? `${bare.slice(0, maxReferenceLength).toWellFormed()}…` : bare;
