@@ -28,7 +28,7 @@ import { shownReference } from "./oci/reference.ts";
 import { ProgressTracker, reportProgress, serveProgress, type Terminal } from "./pull/progress.ts";
 import { pull } from "./pull/pull.ts";
 import { collectGarbage } from "./store/gc.ts";
-import { openStore } from "./store/open-store.ts";
+import { openExistingStore } from "./store/open-store.ts";
 import { verifyStore } from "./store/verify.ts";
 import { writeTermination } from "./termination.ts";
 
@@ -50,7 +50,10 @@ export type World = {
 
 /** The log of a process: standard error, every line written when it is logged. */
 export function logDestination(): DestinationStream {
-  return pino.destination({ dest: 2, sync: true });
+  const destination = pino.destination({ dest: 2, sync: true });
+  // A log that cannot be written (full disk, closed pipe) must not end a pull.
+  destination.on("error", () => undefined);
+  return destination;
 }
 
 /** After a signal a run ends within this time, come what may, milliseconds. */
@@ -211,7 +214,7 @@ function printInspections(
 }
 
 async function runVerify(line: Command, world: World, signal: AbortSignal): Promise<Result> {
-  const report = await verifyStore(await openStore(requiredValue(line, "store")), signal);
+  const report = await verifyStore(await openExistingStore(requiredValue(line, "store")), signal);
   world.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
   const { damages } = report;
   const message = `${report.blobs} blobs and ${report.models} models were read, ${damages.length} damages found`;
@@ -226,7 +229,7 @@ async function runVerify(line: Command, world: World, signal: AbortSignal): Prom
 async function runGc(line: Command, world: World): Promise<Result> {
   const minimumAgeMs = numberValue(line, "minimum-age", { min: 0, max: 1e9 }) * 1000;
   const report = await collectGarbage(
-    await openStore(requiredValue(line, "store")),
+    await openExistingStore(requiredValue(line, "store")),
     minimumAgeMs,
     Date.now(),
   );
