@@ -1,9 +1,10 @@
 // What scenarios are given: sizes, places on disk and in memory, CPUs, servers, peers, and a list of what was left out.
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findProgram } from "../cluster/packages.ts";
+import { runCommand } from "../cluster/run-command.ts";
 import { registryUnavailable, startRegistry } from "../registry/registry.ts";
 import { makeArtifact, pushArtifact, type Artifact, type Layer } from "./artifact.ts";
 import { ContentStore, mebibyte } from "./content.ts";
@@ -50,6 +51,19 @@ function allowedCpus(): readonly number[] {
   });
 }
 
+const placePrefix = "ocimodel-bench-";
+
+/** Removes what killed runs left, mounts included. */
+async function removeLeftovers(parent: string): Promise<void> {
+  const mounted = readFileSync("/proc/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "")
+    .filter((path) => path.startsWith(join(parent, placePrefix)));
+  for (const path of mounted) await runCommand("umount", ["-l", path]);
+  for (const name of readdirSync(parent).filter((each) => each.startsWith(placePrefix)))
+    rmSync(join(parent, name), { recursive: true, force: true });
+}
+
 export class Bench {
   readonly isTiny: boolean;
   readonly contents: ContentStore;
@@ -78,9 +92,10 @@ export class Bench {
     mkdirSync(options.diskDirectory, { recursive: true });
     const memory = ["/dev/shm", tmpdir()].find((path) => existsSync(path) && fileSystemOf(path) === "tmpfs");
     // Tests need no second place for the same.
-    const places = [...(memory === undefined || options.isTiny ? [] : [memory]), options.diskDirectory].map(
-      (parent) => mkdtempSync(join(parent, "ocimodel-bench-")),
-    );
+    const parents = [...(memory === undefined || options.isTiny ? [] : [memory]), options.diskDirectory];
+    // Only one benchmark runs on a machine: what there is, a killed one left.
+    if (!options.isTiny) for (const parent of parents) await removeLeftovers(parent);
+    const places = parents.map((parent) => mkdtempSync(join(parent, placePrefix)));
     return new Bench(options, await compilePuller(), places);
   }
 
@@ -198,5 +213,6 @@ export class Bench {
   async close(): Promise<void> {
     await this.endScenario();
     for (const { directory } of this.storages) rmSync(directory, { recursive: true, force: true });
+    rmSync(this.puller.compiled, { recursive: true, force: true });
   }
 }

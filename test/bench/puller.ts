@@ -1,14 +1,13 @@
 // The puller as its image runs it: compiled, on the Node of the lock file, by the line of the Dockerfile. Start included.
 
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { withLock } from "../cluster/cache.ts";
 import { runCommand } from "../cluster/run-command.ts";
 
 const root = join(import.meta.dirname, "../..");
 const node = join(root, "node_modules/node/bin/node");
 /** Below the checkout, so that its packages are found. */
-const compiled = join(root, "build/bench/dist");
+const parent = join(root, "build/bench");
 
 /** How an image starts a program, as its Dockerfile says. */
 export type ImageStart = {
@@ -42,21 +41,22 @@ export type Puller = {
   readonly env: Readonly<Record<string, string>>;
   /** The Node of the lock file, for programs that are compared with it. */
   readonly node: string;
+  /** Folder of the compiled files. */
+  readonly compiled: string;
 };
 
-/** Compiles the checkout's puller and tells how to start it. */
+/** Compiles the checkout's puller into a folder of its own, which later changes do not touch, and tells how to start it. */
 export async function compilePuller(): Promise<Puller> {
-  await withLock("bench-compile", async () => {
-    rmSync(compiled, { recursive: true, force: true });
-    const compiler = join(root, "node_modules/.bin/tsc");
-    const args = ["-p", "tsconfig.build.json", "--noCheck", "--outDir", compiled];
-    await runCommand(node, [compiler, ...args], { cwd: root });
-  });
+  mkdirSync(parent, { recursive: true });
+  const compiled = mkdtempSync(join(parent, "dist-"));
+  const compiler = join(root, "node_modules/.bin/tsc");
+  const args = ["-p", "tsconfig.build.json", "--noCheck", "--outDir", compiled];
+  await runCommand(node, [compiler, ...args], { cwd: root });
   const { entrypoint, env } = imageStart(readFileSync(join(root, "Dockerfile"), "utf8"), "puller");
   const argv = entrypoint.map((word) =>
     word === "/usr/local/bin/node" ? node : word.replace(/^\/app\//, `${compiled}/`),
   );
   const main = argv.find((word) => word.endsWith("/main.js"));
   if (main === undefined || !existsSync(main)) throw new Error(`${argv.join(" ")} does not start the puller`);
-  return { argv, env, node };
+  return { argv, env, node, compiled };
 }

@@ -14,8 +14,13 @@ import type { Scenario, Variant } from "../scenario.ts";
 import { freePort } from "../servers/blob-server.ts";
 import { sparseFile } from "../sparse.ts";
 
-/** Pulls until nothing comes any more, and kills the puller then. */
-async function pullAndKill(bench: Bench, target: Target, store: string): Promise<void> {
+/** Pulls until the server has sent what it sends and the puller has taken it all, and kills the puller then. */
+async function pullAndKill(
+  bench: Bench,
+  target: Target,
+  isAllSent: () => boolean,
+  store: string,
+): Promise<void> {
   const address = `127.0.0.1:${await freePort()}`;
   const [program = "", ...args] = [...bench.puller.argv, ...pullArguments(target, store)];
   const child = spawn(program, [...args, `--progress-address=${address}`], {
@@ -33,7 +38,7 @@ async function pullAndKill(bench: Bench, target: Target, store: string): Promise
           .then(async (answer) => (await answer.json()) as PullProgress)
           .catch(() => undefined);
         const bytes = progress?.completedBytes ?? 0;
-        const stands = bytes > 0 && bytes === former;
+        const stands = isAllSent() && bytes > 0 && bytes === former;
         former = bytes;
         return stands;
       },
@@ -66,7 +71,8 @@ const resume: Scenario = {
         ...pull,
         before: async (place) => {
           const halting = await bench.origin([artifact], { haltAfterBytes: sizeBytes / 2 });
-          await pullAndKill(bench, { server: halting, artifact }, place);
+          const isAllSent = (): boolean => halting.sentBytes() >= sizeBytes / 2;
+          await pullAndKill(bench, { server: halting, artifact }, isAllSent, place);
           await halting.stop();
           sentBefore = link.sentBytes();
         },

@@ -71,9 +71,12 @@ function start(options: NginxOptions, port: number): Server {
   return startServer(pinned[0] ?? "", pinned.slice(1), { logFile: join(directory, "output.log") });
 }
 
-/** The configuration; one worker per CPU that it may use. */
+/**
+ * The configuration. One process, which by sendfile feeds far more than clients on a few CPUs take; workers would outlive a run that is
+ * killed together with their master.
+ */
 function configuration(options: NginxOptions, port: number): string {
-  const { directory, blobs, artifacts, cpu } = options;
+  const { directory, blobs, artifacts } = options;
   const limit = options.connectionMebibytesPerSecond;
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
     (each) => `  ${each}_temp_path ${directory}/${each};`,
@@ -91,9 +94,8 @@ function configuration(options: NginxOptions, port: number): string {
     ssl_certificate_key ${directory}/server.key;
     ssl_protocols TLSv1.3;`;
   return `daemon off;
-${process.getuid?.() === 0 ? "user root;" : ""}
+master_process off;
 pid ${directory}/nginx.pid;
-worker_processes ${cpu === undefined ? "auto" : "1"};
 events { worker_connections 1024; }
 http {
   access_log off;
