@@ -30,6 +30,15 @@ function proxyUrl(environment: Environment, name: string): URL | undefined {
   return url;
 }
 
+/** The failure of a request to `host` that a proxy answered with 407. */
+export function proxyWantsCredentials(host: string): AppError {
+  return new AppError(
+    "InvalidConfiguration",
+    `the proxy before ${host} wants credentials (407); set them in HTTP_PROXY or HTTPS_PROXY as http://user:password@host:port`,
+    { context: { host } },
+  );
+}
+
 /** One entry of NO_PROXY as a predicate; undefined for an empty one. */
 function exception(entry: string): ((hostname: string, port: string) => boolean) | undefined {
   if (entry === "") return undefined;

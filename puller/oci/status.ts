@@ -2,6 +2,7 @@
 
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
+import { proxyWantsCredentials } from "./proxy.ts";
 import { header, type Answer } from "./transport.ts";
 
 /** What was asked for. */
@@ -41,13 +42,7 @@ export function statusError(
       { context },
     );
   }
-  if (status === 407) {
-    return new AppError(
-      "InvalidConfiguration",
-      `the proxy before ${host} wants credentials (407); set them in HTTP_PROXY or HTTPS_PROXY as http://user:password@host:port`,
-      { context },
-    );
-  }
+  if (status === 407) return proxyWantsCredentials(host);
   if (status === 403) {
     return new AppError("RegistryForbidden", `${host} refuses the ${what} to these credentials (403)`, {
       context,

@@ -8,7 +8,7 @@ import { Agent, ProxyAgent, request, type Dispatcher } from "undici";
 import { isSameOrigin, judgeAddress, judgeUrl, type EgressContext } from "./egress.ts";
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
-import { chooseProxies } from "./proxy.ts";
+import { chooseProxies, proxyWantsCredentials } from "./proxy.ts";
 import type { FailureCode } from "../contract.ts";
 
 export type TransportOptions = {
@@ -261,6 +261,8 @@ export function networkError(
   if (error instanceof Error && error.cause instanceof AppError) return error.cause;
   const code = codeOf(error);
   const context = { host, errno: code };
+  // undici tells of a proxy's answer in words only, in two ways.
+  if (error instanceof Error && /^Proxy .*\(407\)/.test(error.message)) return proxyWantsCredentials(host);
   if (certificateCodes.test(code)) {
     return new AppError(
       "TLSUntrusted",
