@@ -70,9 +70,15 @@ export const options: readonly Option[] = [
   {
     name: "concurrency",
     value: "N",
-    default: "4",
+    default: "16",
     commands: ["pull"],
-    help: "blobs fetched at once, 1 to 64",
+    help: "connections at once at most, 1 to 64; how many are used follows what they bring",
+  },
+  {
+    name: "bandwidth-limit",
+    value: "BYTES",
+    commands: ["pull"],
+    help: "bytes per second over all connections, such as 100Mi or 1G",
   },
   {
     name: "progress-address",
@@ -354,4 +360,23 @@ export function numberValue(
     );
   }
   return value;
+}
+
+const byteUnits: Readonly<Record<string, number>> = {
+  "": 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+};
+
+/** Bytes of a number with a Kubernetes unit (`100Mi`, `1.5G`); undefined when it is none. */
+export function parseByteCount(text: string): number | undefined {
+  const match = /^(\d{1,15}(?:\.\d{1,9})?)([kMGT]|[KMGT]i)?$/.exec(text);
+  const unit = byteUnits[match?.[2] ?? ""];
+  return match === null || unit === undefined ? undefined : Math.floor(Number(match[1]) * unit);
 }

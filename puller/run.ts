@@ -7,6 +7,7 @@ import { pino, type DestinationStream, type Logger } from "pino";
 import {
   commandNames,
   numberValue,
+  parseByteCount,
   parseCommandLine,
   requiredValue,
   type CommandLine,
@@ -23,7 +24,15 @@ import { discoverTags } from "./discovery/discover-tags.ts";
 import { leftOutMessage } from "./discovery/left-out.ts";
 import { inspectReferences, toInspectResult, type InspectionResult } from "./inspect.ts";
 import { inspectTable } from "./inspect-table.ts";
-import { AppError, createRegistry, defaultRetryPolicy, loadCredentials, type Registry } from "./oci/index.ts";
+import {
+  AppError,
+  createRegistry,
+  defaultConnectTimeoutMs,
+  defaultRetryPolicy,
+  loadCredentials,
+  trustedAuthorities,
+  type Registry,
+} from "./oci/index.ts";
 import { shownReference } from "./oci/reference.ts";
 import { ProgressTracker, reportProgress, serveProgress, type Terminal } from "./pull/progress.ts";
 import { pull } from "./pull/pull.ts";
@@ -55,6 +64,9 @@ export function logDestination(): DestinationStream {
   destination.on("error", () => undefined);
   return destination;
 }
+
+/** Less would look like a stall, bytes per second. */
+const leastBandwidth = 64 * 1024;
 
 /** After a signal a run ends within this time, come what may, milliseconds. */
 const signalGraceMs = 1_700;
@@ -96,6 +108,19 @@ function retryPolicy(line: Command): typeof defaultRetryPolicy {
   };
 }
 
+function bandwidthLimit(line: Command): { readonly bandwidthLimit?: number } {
+  const [text] = line.values("bandwidth-limit");
+  if (text === undefined) return {};
+  const bytes = parseByteCount(text);
+  if (bytes === undefined || bytes < leastBandwidth) {
+    throw new AppError(
+      "InvalidUsage",
+      `--bandwidth-limit ${JSON.stringify(text.slice(0, 40))} is no number of bytes per second of at least ${leastBandwidth}, such as 100Mi or 1G`,
+    );
+  }
+  return { bandwidthLimit: bytes };
+}
+
 async function runPull(
   line: Command,
   world: World,
@@ -111,6 +136,7 @@ async function runPull(
     include: line.values("include"),
     exclude: line.values("exclude"),
     concurrency: numberValue(line, "concurrency", { min: 1, max: 64, isWhole: true }),
+    ...bandwidthLimit(line),
     policy: retryPolicy(line),
     // A connection that drips holds a pull up as one that is silent does.
     slowest: { bytes: 2048 * stallSeconds, windowMs: 2000 * stallSeconds },
@@ -120,7 +146,13 @@ async function runPull(
   const server = address === undefined ? undefined : await serveProgress(progress, address);
   const reporter = reportProgress(progress, world.stderr, log);
   try {
-    const report = await pull(request, { registry, progress, log }, signal);
+    const authorities = trustedAuthorities(line.values("ca-file"));
+    const connections = {
+      connectTimeoutMs: defaultConnectTimeoutMs,
+      stallTimeoutMs: stallSeconds * 1000,
+      ...(authorities === undefined ? {} : { authorities }),
+    };
+    const report = await pull(request, { registry, progress, log, connections }, signal);
     world.stdout.write(`${JSON.stringify(report)}\n`);
     log.info({ digest: report.digest, seconds: report.seconds }, "where the time went");
     const message = report.isWarm

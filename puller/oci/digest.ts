@@ -70,12 +70,14 @@ export class Verifier {
     this.#hash.update(chunk);
   }
 
-  /** Throws DigestMismatch unless all bytes came and are the right ones. Ends this object's use. */
-  finish(): void {
+  /** Throws DigestMismatch unless all bytes came and are the right ones; their hash as hex. Ends this object's use. */
+  finish(): string {
     const { digest, sizeBytes } = this.#descriptor;
     if (this.#bytes !== sizeBytes) throw this.#mismatch(`${this.#bytes} of ${sizeBytes} bytes`);
-    const got = `${digestAlgorithm(digest)}:${this.#hash.digest("hex")}`;
-    if (got !== digest) throw this.#mismatch(`bytes that hash to ${got}`);
+    const hex = this.#hash.digest("hex");
+    if (hex !== digestHex(digest))
+      throw this.#mismatch(`bytes that hash to ${digestAlgorithm(digest)}:${hex}`);
+    return hex;
   }
 
   #mismatch(what: string): AppError {

@@ -39,3 +39,15 @@ export class RangeRefused extends AppError {
     this.name = "RangeRefused";
   }
 }
+
+/** An answer, or a way to a server, that a quicker client does not speak: the registry's own client has to take it. */
+export class FastPathRefused extends AppError {
+  /** What it was: a few words of ours. */
+  readonly odd: string;
+
+  constructor(odd: string) {
+    super("RegistryUnreachable", `the fast path does not take this: ${odd}`);
+    this.name = "FastPathRefused";
+    this.odd = odd;
+  }
+}

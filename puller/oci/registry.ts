@@ -6,16 +6,27 @@ import { credentialFor, type CredentialEntry } from "./credentials.ts";
 import { digestOf, isDigest, verifyBytes } from "./digest.ts";
 import { canonicalHost, canonicalRegistry } from "./host.ts";
 import { isSameOrigin, type EgressContext } from "./egress.ts";
-import { AppError, RangeRefused } from "./errors.ts";
+import { AppError, FastPathRefused, RangeRefused } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { mediaTypes, parseJsonObject, parseManifest } from "./manifest.ts";
 import { referrersAccept, referrersAt } from "./referrers.ts";
 import { formatReference, manifestName } from "./reference.ts";
 import { defaultRetryPolicy, withRetries, type RetryClock, type RetryPolicy } from "./retry.ts";
+import { parseContentRange } from "./content-range.ts";
 import { readCapped, refuseEncoding, statusError, type Asked } from "./status.ts";
 import { basicAuthorization, TokenCache } from "./token.ts";
-import { header, Transport, type Answer } from "./transport.ts";
+import {
+  defaultConnectTimeoutMs,
+  header,
+  Transport,
+  type Answer,
+  type AnswerHead,
+  type Asker,
+  type Landed,
+} from "./transport.ts";
 import type {
+  BlobAnswer,
+  BlobRange,
   BlobStream,
   Descriptor,
   Digest,
@@ -77,7 +88,7 @@ class HttpRegistry implements Registry {
     this.#options = options;
     this.#transport = new Transport({
       caFiles: options.caFiles ?? [],
-      connectTimeoutMs: options.connectTimeoutMs ?? 15_000,
+      connectTimeoutMs: options.connectTimeoutMs ?? defaultConnectTimeoutMs,
       stallTimeoutMs: options.stallTimeoutMs ?? 30_000,
       userAgent: options.userAgent ?? "ocimodel-puller",
       environment: options.environment ?? {},
@@ -99,12 +110,13 @@ class HttpRegistry implements Registry {
     return this.#retrying(signal, async () =>
       this.#atAnyEndpoint(reference, signal, async (endpoint) => {
         const url = this.#url(endpoint, reference, `manifests/${manifestName(reference)}`);
-        const answer = await this.#authorized(
+        const { answer } = await this.#authorized(
           endpoint,
           reference,
           url,
           { accept: manifestAccept },
           "manifest",
+          this.#transport.ask,
           signal,
         );
         if (answer.status !== 200) {
@@ -161,12 +173,24 @@ class HttpRegistry implements Registry {
   async open(
     reference: Reference,
     descriptor: Descriptor,
-    range: { readonly offset: number; readonly endExclusive?: number; readonly ifRange?: string },
+    range: BlobRange,
     signal: AbortSignal,
   ): Promise<BlobStream> {
+    const { answer, ...rest } = await this.request(reference, descriptor, range, this.#transport.ask, signal);
+    return { ...rest, body: answer.body };
+  }
+
+  async request<A extends AnswerHead>(
+    reference: Reference,
+    descriptor: Descriptor,
+    range: BlobRange,
+    ask: Asker<A>,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer<A>> {
     return this.#atAnyEndpoint(reference, signal, async (endpoint) => {
-      const mark = `${endpoint.base} ${descriptor.digest}`;
-      if (endpoint.onBehalfOf !== undefined && range.offset === 0 && range.endExclusive === undefined) {
+      const isFromStart = range.offset === 0;
+      if (endpoint.onBehalfOf !== undefined && isFromStart) {
+        const mark = `${endpoint.base} ${descriptor.digest}`;
         if (this.#servedByMirror.has(mark)) {
           throw new AppError(
             "DigestMismatch",
@@ -183,8 +207,8 @@ class HttpRegistry implements Registry {
         ...(isRange && range.ifRange !== undefined ? { "if-range": range.ifRange } : {}),
       };
       const url = this.#url(endpoint, reference, `blobs/${descriptor.digest}`);
-      const answer = await this.#authorized(endpoint, reference, url, headers, "blob", signal);
-      return blobStream(answer, descriptor, range, isRange, endpoint.context.registry.host);
+      const { answer } = await this.#authorized(endpoint, reference, url, headers, "blob", ask, signal);
+      return checkBlobAnswer(answer, descriptor, range, isRange, endpoint.context.registry.host);
     });
   }
 
@@ -201,12 +225,13 @@ class HttpRegistry implements Registry {
       }
       const url: URL = next;
       const { names, link } = await this.#retrying(signal, async () => {
-        const answer = await this.#authorized(
+        const { answer } = await this.#authorized(
           endpoint,
           reference,
           url,
           { accept: "application/json" },
           "tags",
+          this.#transport.ask,
           signal,
         );
         if (answer.status !== 200) {
@@ -237,7 +262,9 @@ class HttpRegistry implements Registry {
     for (const endpoint of this.#endpoints(reference)) {
       const ask = async (path: string | URL): Promise<Answer> => {
         const url = path instanceof URL ? path : this.#url(endpoint, reference, path);
-        return this.#authorized(endpoint, reference, url, { accept: referrersAccept }, "referrers", signal);
+        const headers = { accept: referrersAccept };
+        const own = this.#transport.ask;
+        return (await this.#authorized(endpoint, reference, url, headers, "referrers", own, signal)).answer;
       };
       const { host } = endpoint.context.registry;
       const next = (link: string | undefined): URL | undefined => nextPage(link, new URL(endpoint.base));
@@ -306,7 +333,7 @@ class HttpRegistry implements Registry {
       try {
         return await ask(endpoint);
       } catch (error) {
-        if (signal.aborted || !(error instanceof AppError)) throw error;
+        if (signal.aborted || !(error instanceof AppError) || error instanceof FastPathRefused) throw error;
         this.#options.onRetry?.(error, 1, 0);
       }
     }
@@ -320,14 +347,15 @@ class HttpRegistry implements Registry {
   }
 
   /** One request with what the registry wants to know of us: at most one new token, or Basic once it asks for it. */
-  async #authorized(
+  async #authorized<A extends AnswerHead>(
     endpoint: Endpoint,
     reference: Reference,
     url: URL,
     headers: Readonly<Record<string, string>>,
     asked: Asked,
+    ask: Asker<A>,
     signal: AbortSignal,
-  ): Promise<Answer> {
+  ): Promise<Landed<A>> {
     const { context } = endpoint;
     const credential = credentialFor(this.#options.credentials ?? [], {
       registry: endpoint.credentialHost,
@@ -335,7 +363,7 @@ class HttpRegistry implements Registry {
     });
     const key = `${context.registry.origin} ${reference.repository}`;
     const stallCode = asked === "blob" ? "TransferStalled" : "RegistryUnreachable";
-    const send = async (authorization: string | undefined): Promise<Answer> =>
+    const send = async (authorization: string | undefined): Promise<Landed<A>> =>
       this.#transport.send(
         {
           method: "GET",
@@ -345,6 +373,7 @@ class HttpRegistry implements Registry {
           stallCode,
           ...(authorization === undefined ? {} : { authorization }),
         },
+        ask,
         signal,
       );
     const known =
@@ -353,10 +382,10 @@ class HttpRegistry implements Registry {
         : this.#tokens.get(key);
     const first = await send(known);
     // A redirect's target is nobody to present credentials to.
-    if (first.status !== 401 || first.isOtherOrigin) return first;
+    if (first.answer.status !== 401 || first.isOtherOrigin) return first;
     // Several lines of this header are one list (RFC 9110 section 5.3).
-    const challenges = parseChallenges([first.headers["www-authenticate"] ?? ""].flat().join(", "));
-    await first.discard();
+    const challenges = parseChallenges([first.answer.headers["www-authenticate"] ?? ""].flat().join(", "));
+    await first.answer.discard();
     this.#tokens.forget(key);
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (bearer !== undefined) {
@@ -365,9 +394,9 @@ class HttpRegistry implements Registry {
     }
     const takesBasic = challenges.some(({ scheme }) => scheme === "basic");
     if (takesBasic && credential?.kind === "basic" && !this.#basic.has(key)) {
-      const answer = await send(basicAuthorization(credential));
-      if (answer.status !== 401) this.#basic.add(key);
-      return answer;
+      const landed = await send(basicAuthorization(credential));
+      if (landed.answer.status !== 401) this.#basic.add(key);
+      return landed;
     }
     const host = endpoint.credentialHost;
     throw new AppError(
@@ -426,17 +455,17 @@ function nextPage(link: string | undefined, url: URL): URL | undefined {
 }
 
 /** Checks a blob's answer against what was asked (RFC 9110 sections 14 and 15.3.7); the digest is the reader's to check. */
-async function blobStream(
-  answer: Answer,
+async function checkBlobAnswer<A extends AnswerHead>(
+  answer: A,
   descriptor: Descriptor,
-  range: { readonly offset: number; readonly endExclusive?: number },
+  range: BlobRange,
   isRange: boolean,
   host: string,
-): Promise<BlobStream> {
+): Promise<BlobAnswer<A>> {
   const entityTag = header(answer, "etag");
-  const stream = (offset: number): BlobStream => ({
+  const checked = (offset: number): BlobAnswer<A> => ({
+    answer,
     offset,
-    body: answer.body,
     ...(entityTag === undefined || entityTag.startsWith("W/") ? {} : { entityTag }),
   });
   if (answer.status === 200 || (answer.status === 206 && isRange)) {
@@ -447,17 +476,16 @@ async function blobStream(
       throw error;
     }
   }
-  if (answer.status === 200) return stream(0);
+  if (answer.status === 200) return checked(0);
   const context = { host, digest: descriptor.digest, status: answer.status };
   if (answer.status === 206 && isRange) {
-    const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header(answer, "content-range") ?? "");
-    const [, first, last, total] = match ?? [];
     const end = range.endExclusive ?? descriptor.sizeBytes;
+    const stated = parseContentRange(header(answer, "content-range"));
     const isRight =
-      Number(first) === range.offset &&
-      Number(last) === end - 1 &&
-      (total === "*" || Number(total) === descriptor.sizeBytes);
-    if (isRight) return stream(range.offset);
+      stated?.first === range.offset &&
+      stated.last === end - 1 &&
+      (stated.total === undefined || stated.total === descriptor.sizeBytes);
+    if (isRight) return checked(range.offset);
     await answer.discard();
     throw new RangeRefused(`${host} answered another range of ${descriptor.digest} than asked`, { context });
   }

@@ -3,7 +3,7 @@
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { proxyWantsCredentials } from "./proxy.ts";
-import { header, type Answer } from "./transport.ts";
+import { header, type Answer, type AnswerHead } from "./transport.ts";
 
 /** What was asked for. */
 export type Asked = "manifest" | "blob" | "token" | "tags" | "referrers";
@@ -20,7 +20,7 @@ export function parseRetryAfter(value: string | undefined, nowMs: number): numbe
 
 /** The failure that an answer's status stands for. */
 export function statusError(
-  answer: Pick<Answer, "status" | "headers">,
+  answer: Pick<AnswerHead, "status" | "headers">,
   asked: Asked,
   host: string,
 ): AppError {
@@ -93,7 +93,7 @@ export async function readCapped(answer: Answer, maxBytes: number, what: string)
 }
 
 /** We ask for identity: anything else would make the digest one of other bytes. */
-export function refuseEncoding(answer: Pick<Answer, "headers">, what: string): void {
+export function refuseEncoding(answer: Pick<AnswerHead, "headers">, what: string): void {
   const encoding = answer.headers["content-encoding"];
   if (encoding === undefined || encoding === "" || encoding === "identity") return;
   throw new AppError("InvalidArtifact", `${what} came with a Content-Encoding although none was asked for`);

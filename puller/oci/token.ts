@@ -87,7 +87,7 @@ export class TokenCache {
     const fields = { ...(service === undefined ? {} : { service }), scope: `repository:${repository}:pull` };
     const isRefresh = credential?.kind === "identity-token";
     if (!isRefresh) for (const [name, value] of Object.entries(fields)) url.searchParams.set(name, value);
-    const answer = await this.#transport.send(
+    const { answer } = await this.#transport.send(
       {
         method: isRefresh ? "POST" : "GET",
         url,
@@ -108,6 +108,7 @@ export class TokenCache {
             }
           : {}),
       },
+      this.#transport.ask,
       signal,
     );
     if (answer.status !== 200) {

@@ -1,14 +1,14 @@
 // One HTTP exchange with its redirects: egress policy, TLS, proxies, timeouts, and failures as AppError. Knows no registry API.
 
-import { lookup as dnsLookup, type LookupAddress } from "node:dns";
 import { readFileSync } from "node:fs";
 import { X509Certificate } from "node:crypto";
 import { rootCertificates } from "node:tls";
 import { Agent, ProxyAgent, request, type Dispatcher } from "undici";
-import { isSameOrigin, judgeAddress, judgeUrl, type EgressContext } from "./egress.ts";
+import { isSameOrigin, judgeUrl, type EgressContext } from "./egress.ts";
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
-import { chooseProxies, proxyWantsCredentials } from "./proxy.ts";
+import { guardedLookup, networkError } from "./network-error.ts";
+import { chooseProxies, type ProxyChoice } from "./proxy.ts";
 import type { FailureCode } from "../contract.ts";
 
 export type TransportOptions = {
@@ -33,12 +33,38 @@ export type Exchange = {
   readonly stallCode?: FailureCode;
 };
 
-export type Answer = {
+/** The head of an answer, whoever brought it. */
+export type AnswerHead = {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: AsyncIterable<Uint8Array>;
   /** Reads the rest, if it is little, so that the connection can be used again; else closes it. */
   discard(): Promise<void>;
+};
+
+export type Answer = AnswerHead & {
+  readonly body: AsyncIterable<Uint8Array>;
+};
+
+/** One request of an exchange, judged: what a client has to send and nothing else. */
+export type Hop = {
+  readonly method: "GET" | "POST";
+  readonly url: URL;
+  /** The user named this target; else its address is judged before it is dialled. */
+  readonly anyAddress: boolean;
+  /** Whether the environment names a proxy for it. */
+  readonly isProxied: boolean;
+  /** All headers but Host; with credentials only where they belong. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly stallCode: FailureCode;
+};
+
+/** Performs one hop. Fails with AppError. */
+export type Asker<A extends AnswerHead> = (hop: Hop, signal: AbortSignal) => Promise<A>;
+
+/** An answer at the end of its redirects. */
+export type Landed<A extends AnswerHead> = {
+  readonly answer: A;
   /** Whether redirects led to another origin than the one asked. */
   readonly isOtherOrigin: boolean;
 };
@@ -46,7 +72,7 @@ export type Answer = {
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 /** Value of a header that may have been sent once only; several are refused as undefined. */
-export function header(answer: Pick<Answer, "headers">, name: string): string | undefined {
+export function header(answer: Pick<AnswerHead, "headers">, name: string): string | undefined {
   const value = answer.headers[name];
   return typeof value === "string" ? value : undefined;
 }
@@ -84,25 +110,13 @@ function readAuthorities(files: readonly string[]): readonly string[] {
   });
 }
 
-type LookupCallback = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
-
-/** Name resolution that refuses addresses which are not public; the addresses it gives are the ones that are dialled. */
-function guardedLookup(hostname: string, options: object, callback: LookupCallback): void {
-  dnsLookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error !== null) {
-      callback(error, []);
-      return;
-    }
-    try {
-      for (const { address } of addresses) judgeAddress(hostname, address);
-    } catch (refusal) {
-      callback(refusal as Error, []);
-      return;
-    }
-    if ("all" in options && options.all === true) callback(null, addresses);
-    else callback(null, addresses[0]?.address ?? "", addresses[0]?.family);
-  });
+/** Node's authorities with those of files; undefined: Node's alone. Fails with InvalidConfiguration. */
+export function trustedAuthorities(files: readonly string[]): string[] | undefined {
+  return files.length === 0 ? undefined : [...rootCertificates, ...readAuthorities(files)];
 }
+
+/** Longest wait for a connection, milliseconds. */
+export const defaultConnectTimeoutMs = 15_000;
 
 export class Transport {
   readonly #options: TransportOptions;
@@ -111,12 +125,13 @@ export class Transport {
   /** For targets that a server named: their addresses are judged. */
   readonly #guarded: (url: URL) => Dispatcher;
   readonly #dispatchers: Dispatcher[] = [];
+  readonly #proxies: ProxyChoice;
 
   constructor(options: TransportOptions) {
     this.#options = options;
-    const own = readAuthorities(options.caFiles);
-    const ca = own.length === 0 ? undefined : [...rootCertificates, ...own];
-    const { proxyFor } = chooseProxies(options.environment);
+    const ca = trustedAuthorities(options.caFiles);
+    this.#proxies = chooseProxies(options.environment);
+    const { proxyFor } = this.#proxies;
     const make = (lookup?: typeof guardedLookup): ((url: URL) => Dispatcher) => {
       const tls = { timeout: options.connectTimeoutMs, ...(ca === undefined ? {} : { ca }) };
       const common = {
@@ -148,14 +163,18 @@ export class Transport {
     this.#guarded = make(guardedLookup);
   }
 
-  /** Sends a request and follows at most five redirects, each judged. Fails with AppError. */
-  async send(exchange: Exchange, signal: AbortSignal): Promise<Answer> {
+  /** Sends a request and follows at most five redirects, each judged; `ask` performs each hop. Fails with AppError. */
+  async send<A extends AnswerHead>(
+    exchange: Exchange,
+    ask: Asker<A>,
+    signal: AbortSignal,
+  ): Promise<Landed<A>> {
     const { context } = exchange;
     let { url, anyAddress } = judgeUrl(exchange.url, exchange.url, context);
     for (let hop = 0; ; hop += 1) {
       const isAsked = isSameOrigin(url, exchange.url);
-      const answer = await this.#once(exchange, url, anyAddress, isAsked, signal);
-      if (!redirectStatuses.has(answer.status)) return { ...answer, isOtherOrigin: !isAsked };
+      const answer = await ask(this.#hop(exchange, url, anyAddress, isAsked), signal);
+      if (!redirectStatuses.has(answer.status)) return { answer, isOtherOrigin: !isAsked };
       const location = header(answer, "location");
       await answer.discard();
       if (location === undefined || location === "") {
@@ -184,28 +203,33 @@ export class Transport {
     await Promise.allSettled(this.#dispatchers.map(async (dispatcher) => dispatcher.destroy()));
   }
 
-  async #once(
-    exchange: Exchange,
-    url: URL,
-    anyAddress: boolean,
-    isAsked: boolean,
-    signal: AbortSignal,
-  ): Promise<Omit<Answer, "isOtherOrigin">> {
-    const stallCode = exchange.stallCode ?? "RegistryUnreachable";
+  #hop(exchange: Exchange, url: URL, anyAddress: boolean, isAsked: boolean): Hop {
+    return {
+      method: exchange.method,
+      url,
+      anyAddress,
+      isProxied: this.#proxies.proxyFor(url) !== undefined,
+      headers: {
+        ...exchange.headers,
+        "accept-encoding": "identity",
+        "user-agent": this.#options.userAgent,
+        ...(isAsked && exchange.authorization !== undefined ? { authorization: exchange.authorization } : {}),
+      },
+      ...(exchange.body === undefined ? {} : { body: exchange.body }),
+      stallCode: exchange.stallCode ?? "RegistryUnreachable",
+    };
+  }
+
+  /** Performs a hop with undici. */
+  readonly ask: Asker<Answer> = async (hop, signal) => {
+    const { url, stallCode } = hop;
     let answer: Dispatcher.ResponseData;
     try {
       answer = await request(url, {
-        method: exchange.method,
-        dispatcher: (anyAddress ? this.#open : this.#guarded)(url),
-        headers: {
-          ...exchange.headers,
-          "accept-encoding": "identity",
-          "user-agent": this.#options.userAgent,
-          ...(isAsked && exchange.authorization !== undefined
-            ? { authorization: exchange.authorization }
-            : {}),
-        },
-        ...(exchange.body === undefined ? {} : { body: exchange.body }),
+        method: hop.method,
+        dispatcher: (hop.anyAddress ? this.#open : this.#guarded)(url),
+        headers: hop.headers,
+        ...(hop.body === undefined ? {} : { body: hop.body }),
         signal,
       });
     } catch (error) {
@@ -222,7 +246,7 @@ export class Transport {
           .catch(() => undefined);
       },
     };
-  }
+  };
 }
 
 async function* readBody(
@@ -236,62 +260,4 @@ async function* readBody(
   } catch (error) {
     throw networkError(error, host, stallCode, signal);
   }
-}
-
-const certificateCodes =
-  /^(?:CERT_|ERR_TLS_CERT|SELF_SIGNED_CERT|DEPTH_ZERO|UNABLE_TO_(?:GET|VERIFY|DECRYPT|DECODE)|ERROR_IN_CERT|INVALID_(?:CA|PURPOSE)|HOSTNAME_MISMATCH)/;
-const protocolCodes = /^(?:EPROTO|ERR_SSL_|ERR_TLS_)/;
-
-function codeOf(error: unknown): string {
-  if (!(error instanceof Error)) return "";
-  if ("code" in error && typeof error.code === "string") return error.code;
-  if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);
-  return error.cause === undefined ? "" : codeOf(error.cause);
-}
-
-/** The reason of a failed exchange in the closed set of codes. No text of a remote server is used. */
-export function networkError(
-  error: unknown,
-  host: string,
-  stallCode: FailureCode,
-  signal: AbortSignal,
-): unknown {
-  if (signal.aborted) return signal.reason;
-  if (error instanceof AppError) return error;
-  if (error instanceof Error && error.cause instanceof AppError) return error.cause;
-  const code = codeOf(error);
-  const context = { host, errno: code };
-  // undici tells of a proxy's answer in words only, in two ways.
-  if (error instanceof Error && /^Proxy .*\(407\)/.test(error.message)) return proxyWantsCredentials(host);
-  if (certificateCodes.test(code)) {
-    return new AppError(
-      "TLSUntrusted",
-      `the certificate of ${host} is not trusted (${code}); give its authority with --ca-file`,
-      { cause: error, context },
-    );
-  }
-  if (protocolCodes.test(code)) {
-    return new AppError(
-      "TLSUntrusted",
-      `no TLS connection to ${host} (${code}); if it speaks plain http, name it with --plain-http ${host}`,
-      { cause: error, context },
-    );
-  }
-  if (code === "UND_ERR_HEADERS_OVERFLOW" || code === "HPE_HEADER_OVERFLOW") {
-    return new AppError(
-      "InvalidArtifact",
-      `${host} answers with more than ${limits.headerBytes} bytes of headers`,
-      {
-        cause: error,
-        context,
-      },
-    );
-  }
-  if (code === "UND_ERR_HEADERS_TIMEOUT" || code === "UND_ERR_BODY_TIMEOUT") {
-    return new AppError(stallCode, `${host} sent no byte for too long`, { cause: error, context });
-  }
-  return new AppError("RegistryUnreachable", `${host} cannot be reached${code === "" ? "" : ` (${code})`}`, {
-    cause: error,
-    context,
-  });
 }

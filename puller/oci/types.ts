@@ -1,6 +1,7 @@
 // Types that the registry client gives to the rest of the puller. Data and ports only.
 
 import type { AppError } from "./errors.ts";
+import type { AnswerHead, Asker } from "./transport.ts";
 
 declare const digestBrand: unique symbol;
 /** A validated digest, `sha256:` + 64 or `sha512:` + 128 lower-case hex characters. Made only by `parseDigest`. */
@@ -67,17 +68,41 @@ export type BlobStream = {
   readonly entityTag?: string;
 };
 
+/** The part of a blob that is asked for; `ifRange` only when something is kept already. */
+export type BlobRange = {
+  readonly offset: number;
+  /** Absent: to the end, by an open range. */
+  readonly endExclusive?: number;
+  readonly ifRange?: string;
+};
+
+/** A client's answer that was checked against what was asked: where its first byte lies in the blob. */
+export type BlobAnswer<A extends AnswerHead> = {
+  readonly answer: A;
+  readonly offset: number;
+  readonly entityTag?: string;
+};
+
 /**
- * Where blob bytes come from: the seam at which a faster data plane replaces undici. One call is one HTTP exchange
- * (with its redirects and at most one token refresh); retries belong to the caller. Fails with AppError.
+ * Where blob bytes come from. One call is one HTTP exchange with its redirects, mirrors and at most one token refresh; retries
+ * belong to the caller. Fails with AppError.
  */
 export interface BlobSource {
+  /** Asks with the client of the registry. */
   open(
     reference: Reference,
     descriptor: Descriptor,
-    range: { readonly offset: number; readonly endExclusive?: number; readonly ifRange?: string },
+    range: BlobRange,
     signal: AbortSignal,
   ): Promise<BlobStream>;
+  /** Asks with another client: `ask` performs each request that the exchange consists of. */
+  request<A extends AnswerHead>(
+    reference: Reference,
+    descriptor: Descriptor,
+    range: BlobRange,
+    ask: Asker<A>,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer<A>>;
 }
 
 /** What the puller asks of a registry. Every answer is verified against its digest and capped before it is parsed. */

@@ -1,6 +1,7 @@
 // The loop of the puller: resolve -> plan -> free space -> fetch and verify -> publish.
 
-import { statfs } from "node:fs/promises";
+import { readdir, statfs } from "node:fs/promises";
+import { join } from "node:path";
 import type { Logger } from "pino";
 import { fetchArtifact } from "../artifact/index.ts";
 import { modelDirectoryName } from "../contract.ts";
@@ -8,12 +9,17 @@ import type { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
 import type { Descriptor, Digest, Registry } from "../oci/types.ts";
+import { syncDirectory } from "../store/durability.ts";
 import { modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
 import { readSeal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
+import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
+import { machineLimits } from "../transfer/machine-limits.ts";
+import { largeBlobBytes, planTransfer } from "../transfer/schedule.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
+import type { FetchOptions } from "./fetch-options.ts";
 import { checkMemory, checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
 import type { ProgressTracker, PullSeconds } from "./progress.ts";
 import { isPublished, publishModel } from "./publish.ts";
@@ -22,8 +28,10 @@ export type PullRequest = Globs & {
   readonly reference: string;
   /** Root of the volume. */
   readonly store: string;
-  /** Blobs fetched at once. */
+  /** Connections at once, at most. */
   readonly concurrency: number;
+  /** Bytes per second over all connections; absent: no limit. */
+  readonly bandwidthLimit?: number;
   readonly policy: RetryPolicy;
   readonly slowest: { readonly bytes: number; readonly windowMs: number };
 };
@@ -33,6 +41,8 @@ export type PullDeps = {
   readonly progress: ProgressTracker;
   readonly log: Logger;
   readonly clock?: RetryClock;
+  /** How the data plane connects: as the registry's own client does. */
+  readonly connections: Pick<DataPlaneOptions, "authorities" | "connectTimeoutMs" | "stallTimeoutMs">;
 };
 
 export type PullReport = {
@@ -45,6 +55,8 @@ export type PullReport = {
   /** True when everything was there already. */
   readonly isWarm: boolean;
   readonly seconds: PullSeconds;
+  /** How the blobs came; absent when there was nothing to fetch. */
+  readonly transfer?: TransferCounts;
 };
 
 /** Pulls one model to a volume. Safe to kill at any point and to run again; several at once share what they fetch. */
@@ -88,22 +100,7 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
     progress.fail(error);
     log.warn({ code: error.code, attempt, waitMs, ...error.context }, error.message);
   };
-  await eachOf(missing, request.concurrency, signal, async (blob, ownSignal) => {
-    const { policy, slowest } = request;
-    const clock = deps.clock === undefined ? {} : { clock: deps.clock };
-    const options = {
-      source: registry,
-      layout,
-      reference: pinned,
-      policy,
-      slowest,
-      progress,
-      onRetry,
-      ...clock,
-    };
-    await fetchBlob(blob, options, ownSignal);
-    progress.completeFile();
-  });
+  const transfer = await fetchAll(missing, { ...request, reference: pinned, layout, onRetry }, deps, signal);
   progress.enter("publishing");
   await publishModel(layout, plan, signal);
   progress.enter("ready");
@@ -114,7 +111,67 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
     fetchedBytes: progress.fetchedBytes,
     isWarm: false,
     seconds: progress.seconds,
+    ...(transfer === undefined ? {} : { transfer }),
   };
+}
+
+/** Fetches blobs over the data plane, the largest first: what is left at the end is then little. */
+async function fetchAll(
+  missing: readonly Descriptor[],
+  request: Pick<PullRequest, "concurrency" | "bandwidthLimit" | "policy" | "slowest"> &
+    Pick<FetchOptions, "reference" | "layout" | "onRetry">,
+  { registry, progress, log, clock, connections }: PullDeps,
+  signal: AbortSignal,
+): Promise<TransferCounts | undefined> {
+  if (missing.length === 0) return undefined;
+  const { concurrency, bandwidthLimit, policy, slowest, reference, layout, onRetry } = request;
+  const limits = machineLimits();
+  const plane = new DataPlane({
+    ...connections,
+    slowest,
+    limits,
+    plan: planTransfer(
+      missing.map(({ sizeBytes }) => sizeBytes),
+      limits,
+      concurrency,
+    ),
+    ...(bandwidthLimit === undefined ? {} : { bandwidthLimit }),
+  });
+  plane.start();
+  let largeLeft = missing.filter(({ sizeBytes }) => sizeBytes >= largeBlobBytes).length;
+  try {
+    const largestFirst = missing.toSorted((one, other) => other.sizeBytes - one.sizeBytes);
+    await eachOf(largestFirst, concurrency, signal, async (blob, ownSignal) => {
+      const isLarge = blob.sizeBytes >= largeBlobBytes;
+      const options: FetchOptions = {
+        source: registry,
+        plane,
+        layout,
+        reference,
+        policy,
+        slowest,
+        progress,
+        onRetry,
+        log,
+        otherLargeBlobs: () => largeLeft - (isLarge ? 1 : 0),
+        ...(clock === undefined ? {} : { clock }),
+      };
+      await fetchBlob(blob, options, ownSignal);
+      if (isLarge) largeLeft -= 1;
+      progress.completeFile();
+    });
+    await syncBlobs(layout);
+    return plane.counts;
+  } finally {
+    await plane.stop();
+  }
+}
+
+/** Makes the names of small blobs durable, once for all of them. */
+async function syncBlobs(layout: StoreLayout): Promise<void> {
+  await onVolume("syncing the blobs", async () => {
+    for (const algorithm of await readdir(layout.blobs)) await syncDirectory(join(layout.blobs, algorithm));
+  });
 }
 
 async function warm(

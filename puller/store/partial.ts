@@ -1,4 +1,4 @@
-// A partial file of one blob: one writer each, checked as it is written, kept when the writer dies, taken over by hash.
+// A partial file of one blob: one writing process each, kept when that dies, taken over by the next, published by its digest.
 
 import { createHash, randomBytes } from "node:crypto";
 import { constants } from "node:fs";
@@ -12,22 +12,33 @@ import {
   readdir,
   rename,
   rm,
+  rmdir,
   unlink,
   type FileHandle,
 } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
-import { Verifier } from "../oci/digest.ts";
+import { digestAlgorithm, digestHex } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
+import { PieceMap } from "../transfer/piece-map.ts";
 import { syncDirectory } from "./durability.ts";
+import {
+  adoptJournal,
+  bootIdentity,
+  createJournal,
+  journaledBlobBytes,
+  journalPlace,
+  noteSynced,
+  readJournal,
+} from "./journal.ts";
 import { blobPath, ingestDirectory, type StoreLayout } from "./layout.ts";
 import { onVolume } from "./storage-error.ts";
 
 /** A partial of another machine that was not written to for this long has lost its writer, milliseconds. */
 const foreignOrphanAgeMs = 600_000;
 
-const namePattern = /^[0-9a-f]{16}-([0-9a-f]{8})-(\d+)-(\d+)\.part$/;
+const namePattern = /^[0-9a-f]{16}-([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-(\d+)\.part$/;
 
 /** Start time of a process in clock ticks; with the pid it names a process for good. Empty when it is gone. */
 async function startTicks(pid: number): Promise<string> {
@@ -39,50 +50,64 @@ async function startTicks(pid: number): Promise<string> {
   }
 }
 
-function hostMark(): string {
-  return createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
+function mark(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 8);
 }
 
 async function newName(): Promise<string> {
   const ticks = (await startTicks(process.pid)) || "0";
-  return `${randomBytes(8).toString("hex")}-${hostMark()}-${process.pid}-${ticks}.part`;
+  const random = randomBytes(8).toString("hex");
+  return `${random}-${mark(hostname())}-${mark(bootIdentity())}-${process.pid}-${ticks}.part`;
 }
 
-/** How a partial without a writer may be taken over: as it is, or, where a writer may still live elsewhere, as a copy. */
-async function orphanage(path: string, name: string): Promise<"rename" | "copy" | undefined> {
+/** A partial without a writer: how to take it over (a copy where the writer may still live elsewhere), and its length. */
+type Orphan = {
+  readonly path: string;
+  readonly how: "rename" | "copy";
+  readonly sizeBytes: number;
+  /** Whether the machine has gone down since it was written: what was not synced may be missing in it. */
+  readonly isSameBoot: boolean;
+};
+
+async function orphan(path: string, name: string): Promise<Orphan | undefined> {
   const match = namePattern.exec(name);
   if (match === null) return undefined;
   const status = await lstat(path).catch(() => undefined);
   if (status === undefined || !status.isFile() || status.nlink !== 1) return undefined;
-  const [, host, pid, ticks] = match;
-  if (host === hostMark()) {
-    const isMine = Number(pid) === process.pid && ticks === (await startTicks(process.pid));
-    if (isMine) return undefined;
-    // A container that starts again has the same host name and other processes.
-    return (await startTicks(Number(pid))) === ticks ? undefined : "rename";
+  const [, host, boot, pid, ticks] = match;
+  const isSameBoot = boot === mark(bootIdentity());
+  const found = { path, sizeBytes: status.size, isSameBoot };
+  if (host === mark(hostname())) {
+    // A container that starts again has the same host name and other processes; a machine that does, none of the old ones.
+    if (isSameBoot && (await startTicks(Number(pid))) === ticks) return undefined;
+    return { ...found, how: "rename" };
   }
-  return Date.now() - status.mtimeMs > foreignOrphanAgeMs ? "copy" : undefined;
+  return Date.now() - status.mtimeMs > foreignOrphanAgeMs ? { ...found, how: "copy" } : undefined;
 }
 
 export class Partial {
   readonly #layout: StoreLayout;
   readonly #descriptor: Descriptor;
   readonly #path: string;
-  #handle: FileHandle;
-  #verifier: Verifier;
+  readonly #handle: FileHandle;
+  #map: PieceMap;
+  /** Of the last sync, and the failure of one: the kernel tells it once. */
+  #syncedBytes = 0;
+  #syncFailure: unknown;
+  #syncing: Promise<void> | undefined;
 
   private constructor(
     layout: StoreLayout,
     descriptor: Descriptor,
     path: string,
     handle: FileHandle,
-    verifier: Verifier,
+    map: PieceMap,
   ) {
     this.#layout = layout;
     this.#descriptor = descriptor;
     this.#path = path;
     this.#handle = handle;
-    this.#verifier = verifier;
+    this.#map = map;
   }
 
   /** A fresh partial. */
@@ -93,43 +118,40 @@ export class Partial {
       const path = join(directory, await newName());
       const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
       const handle = await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
-      return new Partial(layout, descriptor, path, handle, new Verifier(descriptor));
+      const partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
+      if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
+      return partial;
     });
   }
 
   /**
-   * Takes over the longest partial whose writer is gone, or makes a fresh one. What is there is read and hashed: of a dead
-   * writer only the bytes on disk can be believed.
+   * Takes over the partial with the most bytes whose writer is gone, or makes a fresh one. What is there is hashed before it
+   * counts: of a dead writer only the bytes on the volume can be believed.
    */
-  static async adopt(layout: StoreLayout, descriptor: Descriptor, signal: AbortSignal): Promise<Partial> {
+  static async adopt(layout: StoreLayout, descriptor: Descriptor): Promise<Partial> {
     const directory = ingestDirectory(layout, descriptor.digest);
     const names = await readdir(directory).catch(() => []);
-    const found: { readonly path: string; readonly how: "rename" | "copy"; readonly size: number }[] = [];
+    let best: Partial | undefined;
     for (const name of names) {
-      const path = join(directory, name);
-      const how = await orphanage(path, name);
-      if (how === undefined) continue;
-      const { size } = await lstat(path);
-      found.push({ path, how, size });
+      const found = await orphan(join(directory, name), name);
+      if (found === undefined) continue;
+      const partial = await Partial.#takeOver(layout, descriptor, found);
+      if (partial === undefined) continue;
+      const [more, less] =
+        best === undefined || partial.#map.doneBytes() > best.#map.doneBytes()
+          ? [partial, best]
+          : [best, partial];
+      await less?.discard();
+      best = more;
     }
-    found.sort((one, other) => other.size - one.size);
-    for (const { path, how, size } of found) {
-      if (size === 0 || size > descriptor.sizeBytes) {
-        await unlink(path).catch(() => undefined);
-        continue;
-      }
-      const partial = await Partial.#takeOver(layout, descriptor, path, how, signal);
-      if (partial !== undefined) return partial;
-    }
-    return Partial.create(layout, descriptor);
+    return best ?? Partial.create(layout, descriptor);
   }
 
+  /** Undefined when another process was quicker, or when nothing of it can be believed. */
   static async #takeOver(
     layout: StoreLayout,
     descriptor: Descriptor,
-    path: string,
-    how: "rename" | "copy",
-    signal: AbortSignal,
+    { path, how, isSameBoot }: Orphan,
   ): Promise<Partial | undefined> {
     const own = join(dirname(path), await newName());
     try {
@@ -141,62 +163,123 @@ export class Partial {
     }
     return onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
       const handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
-      const verifier = new Verifier(descriptor);
-      const buffer = Buffer.allocUnsafe(1024 * 1024);
-      for (;;) {
-        signal.throwIfAborted();
-        const { bytesRead } = await handle.read(buffer, 0, buffer.length, verifier.bytes);
-        if (bytesRead === 0) break;
-        verifier.update(buffer.subarray(0, bytesRead));
+      const { size } = await handle.stat();
+      const map = await believed(handle, descriptor, size, isSameBoot);
+      const partial = new Partial(layout, descriptor, own, handle, map ?? new PieceMap(descriptor.sizeBytes));
+      if (map === undefined || map.doneBytes() === 0) {
+        await partial.discard();
+        return undefined;
       }
-      return new Partial(layout, descriptor, own, handle, verifier);
+      if (partial.journalOffset !== undefined) await adoptJournal(handle, descriptor, map);
+      return partial;
     });
   }
 
-  /** Bytes that are written and hashed. */
-  get bytes(): number {
-    return this.#verifier.bytes;
+  /** What is written, piece by piece; shared with the threads that write. */
+  get map(): PieceMap {
+    return this.#map;
   }
 
-  /** Appends bytes; every byte handed over is written before it counts, a short write is continued. */
+  /** Descriptor of the open file, valid until it is published, kept or discarded. */
+  get descriptor(): number {
+    return this.#handle.fd;
+  }
+
+  /** Where each piece's progress is to be noted; absent for small blobs, which are written in order. */
+  get journalOffset(): number | undefined {
+    return this.#map.sizeBytes < journaledBlobBytes ? undefined : journalPlace(this.#map).done;
+  }
+
+  /** Bytes from the beginning that are there without a gap. */
+  get contiguousBytes(): number {
+    return this.#map.contiguousBytes();
+  }
+
+  get doneBytes(): number {
+    return this.#map.doneBytes();
+  }
+
+  /** Appends bytes behind those that are there without a gap; a short write is continued. */
   async append(chunk: Uint8Array): Promise<void> {
-    const position = this.#verifier.bytes;
-    // Before the write: it refuses the first byte too many.
-    this.#verifier.update(chunk);
+    const map = this.#map;
     await onVolume(`writing ${this.#descriptor.digest}`, async () => {
-      let written = 0;
-      while (written < chunk.length) {
-        const { bytesWritten } = await this.#handle.write(
-          chunk,
-          written,
-          chunk.length - written,
-          position + written,
-        );
+      let rest = chunk;
+      while (rest.length > 0) {
+        const piece = map.firstIncomplete();
+        const done = map.done(piece);
+        const part = rest.subarray(0, map.length(piece) - done);
+        const { bytesWritten } = await this.#handle.write(part, 0, part.length, map.start(piece) + done);
         if (bytesWritten === 0) throw Object.assign(new Error("a write of no bytes"), { code: "EIO" });
-        written += bytesWritten;
+        map.setDone(piece, done + bytesWritten);
+        rest = rest.subarray(bytesWritten);
       }
     });
   }
 
-  /** Begins again from nothing. */
+  /** Reads bytes that are there. */
+  async read(buffer: Buffer, position: number): Promise<number> {
+    return onVolume(`reading ${this.#descriptor.digest}`, async () => {
+      return (await this.#handle.read(buffer, 0, buffer.length, position)).bytesRead;
+    });
+  }
+
+  /** Begins again from nothing, with a map of its own: no thread that had the old one counts any more. */
   async restart(): Promise<void> {
+    this.#map.stop();
+    await this.#syncing;
+    this.#map = new PieceMap(this.#descriptor.sizeBytes);
+    this.#syncedBytes = 0;
     await onVolume(`restarting ${this.#descriptor.digest}`, async () => {
       await this.#handle.truncate(0);
+      if (this.journalOffset !== undefined) await createJournal(this.#handle, this.#descriptor, this.#map);
     });
-    this.#verifier = new Verifier(this.#descriptor);
   }
 
   /**
-   * Checks size and digest, syncs, and makes the blob visible under its digest: in this order. A partial whose sync failed is
-   * lost: what the kernel dropped, a second sync would not bring back.
+   * Brings what is written to the disk once that is `everyBytes` more than the last time, beside the writing: the last sync then
+   * has little to do, and a machine that goes down costs little. Returns at once.
    */
-  async publish(): Promise<void> {
-    const { digest } = this.#descriptor;
+  syncBehind(everyBytes: number): void {
+    if (this.#syncing !== undefined || this.#syncFailure !== undefined) return;
+    const map = this.#map;
+    const bytes = map.doneBytes();
+    if (bytes - this.#syncedBytes < everyBytes) return;
+    this.#syncedBytes = bytes;
+    const done = Array.from({ length: map.count }, (_, piece) => map.done(piece));
+    const sync = async (): Promise<void> => {
+      try {
+        await this.#handle.datasync();
+        if (this.journalOffset !== undefined && map === this.#map) await noteSynced(this.#handle, map, done);
+      } catch (error) {
+        // The kernel reports a lost write once: whoever publishes must hear of it.
+        this.#syncFailure = error;
+      } finally {
+        this.#syncing = undefined;
+      }
+    };
+    this.#syncing = sync();
+  }
+
+  /**
+   * Compares size and digest (hex, of what was written), syncs, and makes the blob visible under its digest: in this order. A
+   * partial whose sync failed is lost: what the kernel dropped, a second sync would not bring back.
+   */
+  async publish(hex: string): Promise<void> {
+    const { digest, sizeBytes } = this.#descriptor;
     try {
-      this.#verifier.finish();
+      if (this.#map.doneBytes() !== sizeBytes || hex !== digestHex(digest)) {
+        throw new AppError(
+          "DigestMismatch",
+          `${digest} came as bytes that hash to ${digestAlgorithm(digest)}:${hex}; the content was discarded`,
+          { context: { digest, sizeBytes } },
+        );
+      }
       await onVolume(`storing ${digest}`, async () => {
+        await this.#syncing;
+        if (this.#syncFailure !== undefined) throw this.#syncFailure as Error;
+        if (this.journalOffset !== undefined) await this.#handle.truncate(sizeBytes);
         const { size } = await this.#handle.stat();
-        if (size !== this.#descriptor.sizeBytes) {
+        if (size !== sizeBytes) {
           throw new AppError(
             "DigestMismatch",
             `${digest} is ${size} bytes on the volume; the content was discarded`,
@@ -208,9 +291,10 @@ export class Partial {
         const target = blobPath(this.#layout, digest);
         await mkdir(dirname(target), { recursive: true });
         await placeBlob(this.#path, target, this.#descriptor);
-        await syncDirectory(dirname(target));
+        // Small blobs are many: their directory is synced once for all of them, before a model is made of them.
+        if (sizeBytes >= journaledBlobBytes) await syncDirectory(dirname(target));
         // Empty by now, unless another process is fetching the same blob.
-        await rm(dirname(this.#path), { recursive: false }).catch(() => undefined);
+        await rmdir(dirname(this.#path)).catch(() => undefined);
       });
     } catch (error) {
       await this.discard();
@@ -220,15 +304,36 @@ export class Partial {
 
   /** Closes and keeps what is there for the next run; synced, so that the machine may go down. */
   async keep(): Promise<void> {
+    this.#map.stop();
+    await this.#syncing;
     await this.#handle.sync().catch(() => undefined);
     await this.#handle.close().catch(() => undefined);
   }
 
   /** Closes and removes it. */
   async discard(): Promise<void> {
+    this.#map.stop();
+    await this.#syncing;
     await this.#handle.close().catch(() => undefined);
     await unlink(this.#path).catch(() => undefined);
+    await rmdir(dirname(this.#path)).catch(() => undefined);
   }
+}
+
+/** What of a partial may be believed. Without a journal: its length, on a machine that has not gone down since. */
+async function believed(
+  handle: FileHandle,
+  descriptor: Descriptor,
+  size: number,
+  isSameBoot: boolean,
+): Promise<PieceMap | undefined> {
+  if (descriptor.sizeBytes >= journaledBlobBytes) return readJournal(handle, descriptor);
+  if (!isSameBoot || size > descriptor.sizeBytes) return undefined;
+  const map = new PieceMap(descriptor.sizeBytes);
+  for (let piece = 0; piece < map.count; piece += 1) {
+    map.setDone(piece, Math.max(0, Math.min(map.length(piece), size - map.start(piece))));
+  }
+  return map;
 }
 
 /** Gives the checked file its final name. What is there already is kept if it is whole, replaced if it is damaged. */

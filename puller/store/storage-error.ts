@@ -25,12 +25,14 @@ export function storageError(error: unknown, doing: string): unknown {
     return new AppError(
       "OutOfSpace",
       `${doing}: ${code === "EDQUOT" ? "the quota of the volume is used up" : "the volume has no space or no inodes left"}; enlarge it or remove models`,
-      { cause: error, context: { errno: code } },
+      // Space does not come back by asking again at once: that is for whoever starts the next run.
+      { cause: error, context: { errno: code }, retry: "never" },
     );
   }
   return new AppError("StorageFailed", `${doing}: ${hints[code] ?? "the volume failed"} (${code})`, {
     cause: error,
     context: { errno: code },
+    retry: "never",
   });
 }
 

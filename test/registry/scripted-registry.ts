@@ -63,7 +63,10 @@ export async function startScriptedRegistry(
         [value].flat().map((each): [string, string] => [name, each]),
       );
       for (const [name, value] of headers) response.appendHeader(name, value);
-      response.writeHead(answer.status ?? 200).end(answer.body ?? "");
+      const body = Buffer.from(answer.body ?? "");
+      // As registries do; without it Node would send chunks.
+      if (!response.hasHeader("content-length")) response.setHeader("content-length", body.length);
+      response.writeHead(answer.status ?? 200).end(body);
     });
   });
   server.on("connection", (socket: Socket) => {

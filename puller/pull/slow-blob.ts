@@ -1,0 +1,124 @@
+// One blob through the registry client itself: for proxies and for answers that the data plane does not take. Correct before quick.
+
+import { Verifier } from "../oci/digest.ts";
+import { AppError, RangeRefused } from "../oci/errors.ts";
+import { withRetries } from "../oci/retry.ts";
+import type { Descriptor } from "../oci/types.ts";
+import type { Partial } from "../store/partial.ts";
+import { progressBytes, type FetchOptions } from "./fetch-options.ts";
+
+/** Fills the partial in order; the digest (hex) of what was written. Fails with AppError. */
+export async function slowBlob(
+  partial: Partial,
+  descriptor: Descriptor,
+  options: FetchOptions,
+  signal: AbortSignal,
+): Promise<string> {
+  if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
+  let verifier = await hashWritten(partial, descriptor, signal);
+  let entityTag: string | undefined;
+  await withRetries(
+    async (tellProgress) => {
+      const offset = verifier.bytes;
+      if (offset === descriptor.sizeBytes) return;
+      try {
+        const stream = await options.source.open(
+          options.reference,
+          descriptor,
+          { offset, ...(entityTag === undefined ? {} : { ifRange: entityTag }) },
+          signal,
+        );
+        entityTag = stream.entityTag;
+        const enough = progressBytes(descriptor);
+        await take(
+          stream.body,
+          offset - stream.offset,
+          partial,
+          verifier,
+          enough,
+          options,
+          tellProgress,
+          signal,
+        );
+      } catch (error) {
+        if (error instanceof RangeRefused && offset > 0) {
+          // What is there may not be the beginning of this blob at all.
+          await partial.restart();
+          verifier = new Verifier(descriptor);
+        }
+        throw error;
+      }
+      if (verifier.bytes < descriptor.sizeBytes) {
+        throw new AppError(
+          "RegistryUnreachable",
+          `${descriptor.digest} ended after ${verifier.bytes} of ${descriptor.sizeBytes} bytes`,
+        );
+      }
+    },
+    {
+      policy: options.policy,
+      signal,
+      ...(options.clock === undefined ? {} : { clock: options.clock }),
+      onRetry: options.onRetry,
+    },
+  );
+  return verifier.finish();
+}
+
+async function hashWritten(partial: Partial, descriptor: Descriptor, signal: AbortSignal): Promise<Verifier> {
+  const verifier = new Verifier(descriptor);
+  const buffer = Buffer.allocUnsafe(1024 * 1024);
+  while (verifier.bytes < partial.contiguousBytes) {
+    signal.throwIfAborted();
+    const left = partial.contiguousBytes - verifier.bytes;
+    const bytes = await partial.read(buffer.subarray(0, Math.min(left, buffer.length)), verifier.bytes);
+    if (bytes === 0)
+      throw new AppError("StorageFailed", `${descriptor.digest} is shorter on the volume than written`);
+    verifier.update(buffer.subarray(0, bytes));
+  }
+  return verifier;
+}
+
+/** Appends a body, after `skip` bytes that the server sent although they were not asked for. */
+async function take(
+  body: AsyncIterable<Uint8Array>,
+  skip: number,
+  partial: Partial,
+  verifier: Verifier,
+  enoughBytes: number,
+  options: FetchOptions,
+  tellProgress: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let toSkip = skip;
+  let fresh = 0;
+  let windowBytes = 0;
+  let windowStartMs = performance.now();
+  for await (const chunk of body) {
+    signal.throwIfAborted();
+    const skipped = Math.min(toSkip, chunk.length);
+    toSkip -= skipped;
+    const wanted = chunk.subarray(skipped);
+    if (wanted.length > 0) {
+      // Before the write: it refuses the first byte too many.
+      verifier.update(wanted);
+      await partial.append(wanted);
+      fresh += wanted.length;
+      if (fresh >= enoughBytes) {
+        fresh = 0;
+        tellProgress();
+      }
+    }
+    windowBytes += chunk.length;
+    const elapsedMs = performance.now() - windowStartMs;
+    if (elapsedMs < options.slowest.windowMs) continue;
+    if (windowBytes < options.slowest.bytes) {
+      throw new AppError(
+        "TransferStalled",
+        `only ${windowBytes} bytes came in ${Math.round(elapsedMs / 1000)} s; the connection is given up`,
+      );
+    }
+    windowBytes = 0;
+    windowStartMs = performance.now();
+  }
+}

@@ -1,0 +1,354 @@
+// The threads that move bytes, as the main thread sees them: requests and answers in messages, progress in shared memory.
+
+import { Worker } from "node:worker_threads";
+import type { FailureCode } from "../contract.ts";
+import type { DigestAlgorithm } from "../oci/digest.ts";
+import { FastPathRefused } from "../oci/errors.ts";
+import type { AnswerHead, Asker, Hop } from "../oci/transport.ts";
+import { LanePool, type LeasedLane } from "./lane-pool.ts";
+import type { MachineLimits } from "./machine-limits.ts";
+import {
+  receiveFailure,
+  type FromLane,
+  type LaneBlob,
+  type ThreadSettings,
+  type ToHasher,
+  type ToLane,
+} from "./messages.ts";
+import type { PieceMap } from "./piece-map.ts";
+import type { TransferPlan } from "./schedule.ts";
+
+/** Threads are compiled beside this file, or run from source as it is. */
+const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+
+/** Often enough to see a limit per connection within a tenth of a second, milliseconds. */
+const lookMs = 50;
+/** A refill of the allowance, milliseconds. */
+const refillMs = 20;
+
+export type DataPlaneOptions = Omit<ThreadSettings, "slabBytes" | "allowance"> & {
+  readonly plan: TransferPlan;
+  readonly limits: MachineLimits;
+  /** Bytes per second over all connections; absent: no limit. */
+  readonly bandwidthLimit?: number;
+};
+
+/** Counts of one run, for the report. */
+export type TransferCounts = {
+  streamedBlobs: number;
+  rangedBlobs: number;
+  /** Blobs that the slower path took, by reason. */
+  readonly fallbacks: Record<string, number>;
+  /** Pieces that were asked for once more because their connection was much slower than the others. */
+  hedgedPieces: number;
+  mostLanes: number;
+};
+
+/** What is asked of a lane. */
+export type LaneFetch = {
+  readonly lane: LeasedLane;
+  readonly blob: number;
+  readonly piece: number;
+  readonly offset: number;
+  readonly endExclusive: number;
+  readonly isRun: boolean;
+  readonly lead: number;
+};
+
+/** The head of a lane's answer; `written` settles when the body is written, if the answer was what was asked for. */
+export type LaneAnswer = AnswerHead & { readonly taken: boolean; readonly written: Promise<void> };
+
+type Exchange = {
+  readonly head: (message: Extract<FromLane, { kind: "head" }>) => void;
+  readonly settle: (message: Exclude<FromLane, { kind: "head" | "ready" }>) => void;
+};
+
+class Thread {
+  readonly worker: Worker;
+  readonly exchanges = new Map<number, Exchange>();
+  /** Settles when the thread runs, or has ended. */
+  readonly isRunning: Promise<void>;
+  #tellRunning: () => void = () => undefined;
+  #lastUtilization: ReturnType<Worker["performance"]["eventLoopUtilization"]> | undefined;
+
+  constructor(name: string, settings: ThreadSettings, onEnd: (error: Error) => void) {
+    this.worker = new Worker(new URL(`./${name}.${extension}`, import.meta.url), {
+      workerData: settings,
+      name,
+      // The heaps are small: bytes live in slabs.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 64 },
+    });
+    this.isRunning = new Promise((resolve) => {
+      this.worker.once("exit", () => {
+        resolve();
+      });
+      this.#tellRunning = resolve;
+    });
+    this.worker.on("message", (message: FromLane) => {
+      if (message.kind === "ready") {
+        this.#tellRunning();
+        return;
+      }
+      const exchange = this.exchanges.get(message.exchange);
+      if (message.kind === "head") exchange?.head(message);
+      else {
+        this.exchanges.delete(message.exchange);
+        exchange?.settle(message);
+      }
+    });
+    this.worker.on("error", (error) => {
+      for (const [exchange, { settle }] of this.exchanges) {
+        settle({
+          kind: "failed",
+          exchange,
+          failure: {
+            code: "InternalError",
+            message: "a thread of the data plane ended; its log has the details",
+            retry: "never",
+            context: { stack: error instanceof Error ? error.stack?.slice(0, 2000) : "" },
+          },
+        });
+      }
+      this.exchanges.clear();
+      onEnd(error instanceof Error ? error : new Error("a thread failed"));
+    });
+  }
+
+  send(message: ToLane | ToHasher): void {
+    this.worker.postMessage(message);
+  }
+
+  /** Share of the time since the last call that the thread was busy. */
+  utilization(): number {
+    const now = this.worker.performance.eventLoopUtilization();
+    const last = this.#lastUtilization;
+    this.#lastUtilization = now;
+    return last === undefined ? 1 : this.worker.performance.eventLoopUtilization(now, last).utilization;
+  }
+}
+
+export class DataPlane {
+  readonly pool: LanePool;
+  readonly plan: TransferPlan;
+  readonly limits: MachineLimits;
+  readonly counts: TransferCounts = {
+    streamedBlobs: 0,
+    rangedBlobs: 0,
+    fallbacks: {},
+    hedgedPieces: 0,
+    mostLanes: 0,
+  };
+  readonly #settings: ThreadSettings;
+  readonly #threads: (Thread | undefined)[] = [];
+  readonly #idleHashers: Thread[] = [];
+  readonly #hashers: Thread[] = [];
+  readonly #timers: NodeJS.Timeout[] = [];
+  #exchanges = 0;
+  #blobs = 0;
+  #receivedBytes = 0;
+
+  constructor({ plan, limits, bandwidthLimit, ...settings }: DataPlaneOptions) {
+    this.plan = plan;
+    this.limits = limits;
+    this.pool = new LanePool(plan, performance.now());
+    const allowance = bandwidthLimit === undefined ? undefined : new SharedArrayBuffer(4);
+    this.#settings = {
+      ...settings,
+      slabBytes: plan.slabBytes,
+      ...(allowance === undefined ? {} : { allowance }),
+    };
+    if (allowance !== undefined && bandwidthLimit !== undefined)
+      this.#refill(new Int32Array(allowance), bandwidthLimit);
+    this.#timers.push(
+      setInterval(() => {
+        const utilization = Math.max(0, ...this.#threads.map((thread) => thread?.utilization() ?? 0));
+        this.counts.mostLanes = Math.max(this.counts.mostLanes, this.pool.lanes);
+        this.pool.look({ nowMs: performance.now(), bytes: this.#receivedBytes, utilization });
+      }, lookMs),
+    );
+  }
+
+  /** Starts the first threads, so that they are there when the first blob is. */
+  start(): void {
+    for (let thread = 0; thread < Math.min(this.plan.threads, this.plan.lanes); thread += 1)
+      this.#thread(thread);
+  }
+
+  /** Told of bytes that arrived, for the choice of the number of lanes. */
+  addReceived(bytes: number): void {
+    this.#receivedBytes += bytes;
+  }
+
+  newBlob(): number {
+    return (this.#blobs += 1);
+  }
+
+  /** Makes a blob known to a thread, once that runs: its start is not part of any wait for a server. */
+  async open(thread: number, blob: LaneBlob): Promise<void> {
+    const started = this.#thread(thread);
+    started.send({ kind: "open", blob });
+    await started.isRunning;
+  }
+
+  close(thread: number, blob: number): void {
+    this.#threads[thread]?.send({ kind: "close", blob });
+  }
+
+  async hashPrefix(thread: number, blob: number, bytes: number): Promise<void> {
+    await this.#hashed(this.#thread(thread), (exchange) => ({ kind: "hash-prefix", exchange, blob, bytes }));
+  }
+
+  /** Digest, as hex, of what a hashing lane has written. */
+  async finish(thread: number, blob: number): Promise<string> {
+    return this.#hashed(this.#thread(thread), (exchange) => ({ kind: "finish", exchange, blob }));
+  }
+
+  /** Hashes a blob's file behind those who write it; the digest as hex. */
+  async hashBehind(descriptor: number, map: PieceMap, algorithm: DigestAlgorithm): Promise<string> {
+    const hasher = this.#idleHashers.pop() ?? this.#newHasher();
+    try {
+      return await this.#hashed(hasher, (exchange) => ({
+        kind: "hash",
+        exchange,
+        descriptor,
+        map: map.share(),
+        algorithm,
+      }));
+    } finally {
+      this.#idleHashers.push(hasher);
+    }
+  }
+
+  /** A client that asks by a lane: for the exchange of the registry that the lane's answer belongs to. */
+  asker(fetch: LaneFetch): Asker<LaneAnswer> {
+    return async (hop, signal) => {
+      if (hop.isProxied) throw new FastPathRefused("a proxy");
+      signal.throwIfAborted();
+      const thread = this.#thread(fetch.lane.thread);
+      const exchange = (this.#exchanges += 1);
+      const cancel = (): void => {
+        thread.send({ kind: "cancel", lane: fetch.lane.id });
+      };
+      signal.addEventListener("abort", cancel, { once: true });
+      const { lane, ...what } = fetch;
+      return new Promise((resolve, reject) => {
+        let ended: { readonly failure?: unknown } | undefined;
+        let onEnd: (() => void) | undefined;
+        const written = async (): Promise<void> =>
+          new Promise((done, failed) => {
+            onEnd = () => {
+              if (ended?.failure === undefined) done();
+              else failed(ended.failure as Error);
+            };
+            if (ended !== undefined) onEnd();
+          });
+        thread.exchanges.set(exchange, {
+          head: ({ status, headers, taken }) => {
+            const whenWritten = written();
+            // Whoever does not want the body does not wait for it.
+            whenWritten.catch(() => undefined);
+            resolve({
+              status,
+              headers,
+              taken,
+              written: whenWritten,
+              // Over when the lane has read the rest, or has closed the connection.
+              discard: async () => whenWritten.catch(() => undefined),
+            });
+          },
+          settle: (message) => {
+            signal.removeEventListener("abort", cancel);
+            const failure =
+              message.kind === "failed"
+                ? signal.aborted
+                  ? (signal.reason as unknown)
+                  : receiveFailure(message.failure)
+                : undefined;
+            ended = { failure };
+            if (onEnd !== undefined) onEnd();
+            else if (failure !== undefined) reject(failure as Error);
+          },
+        });
+        thread.send({ kind: "fetch", exchange, lane: lane.id, ...what, ...laneRequest(hop) });
+      });
+    };
+  }
+
+  /** Ends all threads at once. */
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    await Promise.allSettled(
+      [...this.#threads, ...this.#hashers].map(async (thread) => thread?.worker.terminate()),
+    );
+  }
+
+  #thread(index: number): Thread {
+    return (this.#threads[index] ??= new Thread("lane-worker", this.#settings, () => {
+      this.#threads[index] = undefined;
+    }));
+  }
+
+  #newHasher(): Thread {
+    const hasher = new Thread("hash-worker", this.#settings, () => undefined);
+    this.#hashers.push(hasher);
+    return hasher;
+  }
+
+  async #hashed(thread: Thread, message: (exchange: number) => ToLane | ToHasher): Promise<string> {
+    const exchange = (this.#exchanges += 1);
+    return new Promise((resolve, reject) => {
+      thread.exchanges.set(exchange, {
+        head: () => undefined,
+        settle: (answer) => {
+          if (answer.kind === "failed") reject(receiveFailure(answer.failure));
+          else resolve(answer.kind === "hashed" ? (answer.hex ?? "") : "");
+        },
+      });
+      thread.send(message(exchange));
+    });
+  }
+
+  /** Tops the allowance up by what the time since the last refill is worth; a fifth of a second's worth at most lies unused. */
+  #refill(allowance: Int32Array, bytesPerSecond: number): void {
+    let lastMs = performance.now();
+    let rest = 0;
+    const most = Math.min(2 ** 30, Math.max(64 * 1024, bytesPerSecond / 5));
+    this.#timers.push(
+      setInterval(() => {
+        const nowMs = performance.now();
+        rest += ((nowMs - lastMs) * bytesPerSecond) / 1000;
+        lastMs = nowMs;
+        const whole = Math.floor(Math.min(rest, most - Atomics.load(allowance, 0)));
+        rest -= Math.floor(rest);
+        if (whole > 0) Atomics.add(allowance, 0, whole);
+      }, refillMs),
+    );
+  }
+}
+
+/** A hop as a lane sends it. */
+function laneRequest(hop: Hop): Pick<Extract<ToLane, { kind: "fetch" }>, "target" | "head" | "stallCode"> {
+  const { url } = hop;
+  const isSecure = url.protocol === "https:";
+  const stallCode: FailureCode = hop.stallCode;
+  const lines = [`GET ${url.pathname}${url.search} HTTP/1.1`, `host: ${url.host}`];
+  for (const [name, value] of Object.entries(hop.headers)) lines.push(`${name}: ${headerValue(value)}`);
+  return {
+    target: {
+      isSecure,
+      hostname: url.hostname,
+      port: Number(url.port) || (isSecure ? 443 : 80),
+      isGuarded: !hop.anyAddress,
+    },
+    head: lines.join("\r\n"),
+    stallCode,
+  };
+}
+
+/** Refuses what would end a header line: a token from a server becomes one. */
+function headerValue(value: string): string {
+  // oxlint-disable-next-line no-control-regex
+  if (/[\u0000-\u0008\u000a-\u001f\u007f\u0100-\uffff]/u.test(value))
+    throw new FastPathRefused("a header value with control characters");
+  return value;
+}
