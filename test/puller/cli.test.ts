@@ -89,6 +89,7 @@ describe("environment variables", () => {
       include: ["*.onnx\n*.pt", "pull", "leave no file"],
       exclude: ["*", "pull", "leave no file"],
       concurrency: ["0", "pull", '--concurrency "0"'],
+      "bandwidth-limit": ["x", "pull", '"x"'],
       "progress-address": ["x", "pull", '--progress-address "x"'],
       "minimum-age": ["-1", "gc", '--minimum-age "-1"'],
       "docker-config": ["/none", "pull", "docker config /none cannot be read"],
