@@ -29,7 +29,7 @@ function importedPackages(tree: string): readonly string[] {
   const found = new Set<string>();
   for (const file of globSync(`${tree}/**/*.ts`, { cwd: root, exclude: ["**/node_modules/**"] })) {
     const text = readFileSync(join(root, file), "utf8");
-    for (const [, name = ""] of text.matchAll(/(?:from|import)\s*\(?\s*"([^".][^"]*)"/g)) {
+    for (const [, name = ""] of text.matchAll(/(?:from|import)\s*\(?\s*"([^".\\][^"\\]*)"/g)) {
       if (isBuiltin(name)) continue;
       found.add(
         name
