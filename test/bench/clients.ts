@@ -61,6 +61,22 @@ export function pullerPull(puller: Puller, target: Target, options: ClientOption
   };
 }
 
+/** `puller pull` of layers that are archives of these files. */
+export function pullArchive(
+  puller: Puller,
+  target: Target,
+  files: readonly Content[],
+  options: ClientOptions = {},
+): Variant {
+  return {
+    ...pullerPull(puller, target, options),
+    after: async (place, run, isThorough) => {
+      checkFiles(join(place, "models"), files, isThorough);
+      return pullFigures(run);
+    },
+  };
+}
+
 /** Arguments of the puller. */
 export function pullArguments({ server, artifact }: Target, store: string): readonly string[] {
   const reached = server.caFile === undefined ? `--plain-http=${server.host}` : `--ca-file=${server.caFile}`;

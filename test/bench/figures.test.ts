@@ -10,7 +10,7 @@ import { renderReport } from "./report.ts";
 import { mergeResult, type SavedResult, type SavedResults } from "./results.ts";
 import { comparison, type Goal, type Scenario, type Variant } from "./scenario.ts";
 import { pace, requestedRange } from "./servers/origin.ts";
-import { judge, roundOrder, spreadOf } from "./statistics.ts";
+import { judge, roundOrder, spreadOf, unknownVariants } from "./statistics.ts";
 
 const wall = (variant: string): { variant: string; figure: string } => ({ variant, figure: "wallSeconds" });
 const goal: Goal = { text: "wall", of: wall("a"), against: wall("b"), unit: "x", atMost: 0.5 };
@@ -82,6 +82,11 @@ test("a contestant that cannot be had takes its goals along", () => {
       atMost: 0.5,
     },
   ]);
+});
+
+test("a goal that names no variant of its series is found", () => {
+  const series = { name: "s", directory: "/", variants: [variant("a")], goals: [goal] };
+  expect(unknownVariants(series)).toEqual(["b"]);
 });
 
 const saved = (id: string, median: number): SavedResult => ({

@@ -6,10 +6,11 @@ import { join } from "node:path";
 import type { TerminationMessage } from "../../../puller/contract.ts";
 import { runCommand } from "../../cluster/run-command.ts";
 import type { Bench } from "../bench.ts";
-import { pullArguments, pullerPull } from "../clients.ts";
+import { pullArchive, pullArguments, pullerPull } from "../clients.ts";
 import { gibibyte, mebibyte } from "../content.ts";
 import type { Goal, Scenario, Variant } from "../scenario.ts";
 import { zeros } from "../sparse.ts";
+import { weightsArchive } from "../weights-archive.ts";
 
 /** 200 GiB of zeros, and their digest. */
 const hugeBlob = {
@@ -89,7 +90,7 @@ const peakMemory: Scenario = {
   id: "T11",
   area: "pull",
   title: "peak RSS, whatever the size",
-  method: `Blobs of 1 MiB and 2 GiB, eight of 256 MiB, 300 of 1 MiB, one of 2 GiB with a cap of 100 MiB/s on each connection, and one of 200 GiB, from nginx to memory. The last one is watched for ${watchedSeconds} s and stopped then (SIGTERM): a volume that promises 300 GiB takes it, and what was written is taken out of the file again while it runs, which changes no byte because the content is zeros. RSS is the process's own, without page cache.`,
+  method: `Blobs of 1 MiB and 2 GiB, eight of 256 MiB, 300 of 1 MiB, one of 2 GiB with a cap of 100 MiB/s on each connection and by TLS, a tar+zstd layer of 1 GiB, and one of 200 GiB, from nginx to memory. The last one is watched for ${watchedSeconds} s and stopped then (SIGTERM): a volume that promises 300 GiB takes it, and what was written is taken out of the file again while it runs, which changes no byte because the content is zeros. RSS is the process's own, without page cache.`,
   prepare: async (bench) => {
     const [storage] = bench.storages;
     if (storage === undefined) return [];
@@ -117,6 +118,10 @@ const peakMemory: Scenario = {
       large === undefined
         ? undefined
         : await bench.nginx([large.artifact], { connectionMebibytesPerSecond: 100 });
+    const tls = large === undefined ? undefined : await bench.nginx([large.artifact], { tls: true });
+    const archive = await weightsArchive(bench.contents, bench.size(1472 * mebibyte, 4 * mebibyte));
+    const archived = bench.artifact("bench/archive", [archive.layer]);
+    const archives = await bench.nginx([archived]);
     const hugeVariant = await huge(bench);
     const variants = [
       ...shapes.flatMap(({ name, artifact }) =>
@@ -126,6 +131,16 @@ const peakMemory: Scenario = {
         ? []
         : [
             pullerPull(bench.puller, { server: capped, artifact: large.artifact }, { name: "2 GiB, capped" }),
+          ]),
+      ...(tls === undefined || large === undefined
+        ? []
+        : [pullerPull(bench.puller, { server: tls, artifact: large.artifact }, { name: "2 GiB by TLS" })]),
+      ...(archives === undefined
+        ? []
+        : [
+            pullArchive(bench.puller, { server: archives, artifact: archived }, archive.files, {
+              name: "tar+zstd of 1 GiB",
+            }),
           ]),
       ...(hugeVariant === undefined ? [] : [hugeVariant]),
     ];
