@@ -2,10 +2,10 @@
 
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { parseArgs } from "node:util";
 import { randomUUID } from "node:crypto";
 import { parse } from "yaml";
 import { z } from "zod";
+import { helpText, parseCommandLine } from "./command-line.ts";
 import { configurationSchema, type OperatorConfiguration } from "./configuration.ts";
 import { KubeClient, loadKubeConfig } from "./kube/client.ts";
 import { servesGroupVersion } from "./kube/discovery.ts";
@@ -16,18 +16,6 @@ import { liveness, readiness, type Vitals } from "./server/health.ts";
 import { serve } from "./server/http.ts";
 import { createLog } from "./server/log.ts";
 import { createMetrics } from "./server/metrics.ts";
-
-const help = `usage: operator --config FILE [OPTIONS]
-
-  --config FILE                      configuration (YAML): puller image, runtimes, namespaces
-  --health-address HOST:PORT         /healthz and /readyz (default 0.0.0.0:8081)
-  --metrics-address HOST:PORT        /metrics (default 0.0.0.0:8080)
-  --leader-election-namespace NAME   namespace of the Lease; without it this process does not elect and always works
-  --log-level LEVEL                  debug, info, warn or error (default info)
-  --help                             this text
-
-The cluster is the pod's own, or that of KUBECONFIG.
-`;
 
 /** Work in progress gets this long after a signal, milliseconds. */
 const shutdownMs = 25_000;
@@ -50,24 +38,25 @@ function readConfiguration(file: string): OperatorConfiguration {
   return parsed.data;
 }
 
+function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  return manifest.version;
+}
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      config: { type: "string" },
-      "health-address": { type: "string", default: "0.0.0.0:8081" },
-      "metrics-address": { type: "string", default: "0.0.0.0:8080" },
-      "leader-election-namespace": { type: "string" },
-      "log-level": { type: "string", default: "info" },
-      help: { type: "boolean", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(help);
+  const line = parseCommandLine(process.argv.slice(2));
+  if (line.kind === "help") {
+    process.stdout.write(helpText());
     return 0;
   }
-  if (values.config === undefined) throw new Error("--config is missing; see --help");
-  const log = createLog(values["log-level"]);
-  const configuration = readConfiguration(values.config);
+  if (line.kind === "version") {
+    process.stdout.write(`operator ${version()}\n`);
+    return 0;
+  }
+  const log = createLog(line.logLevel);
+  const configuration = readConfiguration(line.config);
   const stop = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) {
     process.on(name, () => {
@@ -91,7 +80,7 @@ async function main(): Promise<number> {
     log.warn({ error: error instanceof Error ? error.message : "unknown" }, "the API server did not take it");
   };
   const events = new EventRecorder({ kube, component: "ocimodel", onError });
-  const namespace = values["leader-election-namespace"];
+  const namespace = line.leaderElectionNamespace;
   let isLeader = namespace === undefined;
   let leaseAnsweredMs: number | undefined;
   const vitals = (): Vitals => ({
@@ -99,11 +88,11 @@ async function main(): Promise<number> {
     leaseSilenceMs: leaseAnsweredMs === undefined ? undefined : performance.now() - leaseAnsweredMs,
     controller,
   });
-  const health = await serve(values["health-address"], {
+  const health = await serve(line.healthAddress, {
     healthz: () => liveness(vitals()),
     readyz: () => readiness(vitals()),
   });
-  const exposition = await serve(values["metrics-address"], {
+  const exposition = await serve(line.metricsAddress, {
     metrics: async () => ({
       contentType: metrics.registry.contentType,
       text: await metrics.registry.metrics(),

@@ -96,7 +96,7 @@ async function openRegistry(line: Command, world: World, log: Logger): Promise<R
     environment: world.environment,
     userAgent: `ocimodel-puller/${version()}`,
     onRetry: (error, attempt, waitMs) => {
-      log.warn({ code: error.code, attempt, waitMs, ...error.context }, error.message);
+      log.warn({ ...error.context, code: error.code, attempt, waitMs }, error.message);
     },
   });
 }
@@ -384,7 +384,7 @@ export async function run(args: readonly string[], world: World): Promise<number
         ? { stack: failure.cause.stack }
         : {};
     log.error(
-      { code: failure.code, retryable: message.retryable, ...failure.context, ...cause },
+      { ...failure.context, code: failure.code, retryable: message.retryable, ...cause },
       failure.message,
     );
   }

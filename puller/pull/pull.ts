@@ -98,7 +98,7 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
   progress.enter("fetching");
   const onRetry = (error: AppError, attempt: number, waitMs: number): void => {
     progress.fail(error);
-    log.warn({ code: error.code, attempt, waitMs, ...error.context }, error.message);
+    log.warn({ ...error.context, code: error.code, attempt, waitMs }, error.message);
   };
   const transfer = await fetchAll(missing, { ...request, reference: pinned, layout, onRetry }, deps, signal);
   progress.enter("publishing");

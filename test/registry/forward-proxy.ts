@@ -12,6 +12,8 @@ export type ForwardProxyOptions = {
   readonly refuse?: { readonly status: number } | "drop";
   /** Tunnels are closed after so many bytes from the target. */
   readonly cutTunnelAfterBytes?: number;
+  /** Where a `host:port` leads in truth, for names that nobody resolves here. */
+  readonly routes?: Readonly<Record<string, string>>;
 };
 
 export type ForwardProxy = {
@@ -80,8 +82,10 @@ export async function startForwardProxy(options: ForwardProxyOptions = {}): Prom
     const headers = { ...incoming.headers };
     delete headers["proxy-authorization"];
     delete headers["proxy-connection"];
+    const url = new URL(incoming.url ?? "");
+    url.host = options.routes?.[url.host] ?? url.host;
     const upstream = httpRequest(
-      incoming.url ?? "",
+      url,
       { method: incoming.method ?? "GET", headers, agent: false },
       (answer) => {
         response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
@@ -99,7 +103,8 @@ export async function startForwardProxy(options: ForwardProxyOptions = {}): Prom
       else client.end(refusal(refused));
       return;
     }
-    const { hostname, port } = new URL(`http://${incoming.url ?? ""}`);
+    const asked = incoming.url ?? "";
+    const { hostname, port } = new URL(`http://${options.routes?.[asked] ?? asked}`);
     const target = connect(Number(port === "" ? 80 : port), hostname.replaceAll(/[[\]]/g, ""), () => {
       client.write("HTTP/1.1 200 Connection established\r\n\r\n");
       target.write(first);

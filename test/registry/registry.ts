@@ -15,6 +15,8 @@ export { makeAuthority } from "./test-certificates.ts";
 export type RegistryOptions = {
   readonly authentication?: "none" | "htpasswd" | "token";
   readonly tls?: boolean;
+  /** Names of its certificate besides its address and localhost. */
+  readonly names?: readonly string[];
   /** A network namespace to run in, at its address. */
   readonly namespace?: { readonly execPrefix: readonly string[]; readonly address: string };
   /** Goes on after this process ends. */
@@ -84,7 +86,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   if (isTls) {
     await makeAuthority(directory);
     await signCertificate(directory, "registry", "/CN=registry", [
-      `subjectAltName=IP:${address},DNS:localhost`,
+      `subjectAltName=${[`IP:${address}`, ...["localhost", ...(options.names ?? [])].map((name) => `DNS:${name}`)].join(",")}`,
     ]);
   }
   const authentication = options.authentication ?? "none";
