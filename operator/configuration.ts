@@ -2,7 +2,8 @@
 
 import { z } from "zod";
 
-const runtime = z.strictObject({
+/** One runtime. */
+export const runtimeSchema = z.strictObject({
   /** Image of the inference server. */
   image: z.string().min(1),
   /** Used instead when the pod has accelerators. */
@@ -50,7 +51,7 @@ export const configurationSchema = z.strictObject({
   /** Environment of puller containers, such as HTTPS_PROXY. Values are in plain sight: no secrets. */
   pullerEnv: z.array(z.strictObject({ name: z.string().min(1), value: z.string() })).optional(),
   /** Runtime name -> definition; the first that takes a format is its default. */
-  runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtime),
+  runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtimeSchema),
   /** Namespaces to watch; empty: all. */
   namespaces: z.array(z.string()).default([]),
   /** Models reconciled at once. */
@@ -59,4 +60,4 @@ export const configurationSchema = z.strictObject({
 
 /** Everything the operator is told at start. */
 export type OperatorConfiguration = z.infer<typeof configurationSchema>;
-export type RuntimeDefinition = z.infer<typeof runtime>;
+export type RuntimeDefinition = z.infer<typeof runtimeSchema>;

@@ -2,7 +2,7 @@
 
 import { isInspectFailure, type InspectFacts, type InspectFailure } from "../../puller/contract.ts";
 import type { VariantSpec, VariantStatus } from "../api/model.ts";
-import type { FootprintStatus, JsonObject } from "../api/model.ts";
+import type { FootprintStatus } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
 import type { KubeObject } from "../kube/types.ts";
@@ -11,7 +11,7 @@ import type { Candidate, Choice, Footprint } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planInspection, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
-import { effectiveVariants, knownArtifact, runtimeFor } from "./variants.ts";
+import { effectiveVariants, knownArtifact, runtimeFor, tolerationsOf } from "./variants.ts";
 
 /** What became of one variant's reference. */
 export type ResolvedVariant = {
@@ -32,20 +32,6 @@ export type Decision = {
   /** Undefined while the references are still being read. */
   readonly choice: Choice | undefined;
 };
-
-/** Tolerations that the rendered pod will have, besides those for its devices. */
-function tolerationsOf(observed: Observed, { variant }: Candidate): readonly JsonObject[] {
-  const { spec } = observed.model;
-  const patch = spec.template?.["spec"];
-  const ofTemplate =
-    typeof patch === "object" &&
-    patch !== null &&
-    "tolerations" in patch &&
-    Array.isArray(patch["tolerations"])
-      ? (patch["tolerations"] as readonly JsonObject[])
-      : [];
-  return [...(variant.runtime?.tolerations ?? spec.runtime?.tolerations ?? []), ...ofTemplate];
-}
 
 /** Each variant with the newest that is known of its reference: an answer just read, else the status. */
 function resolveVariants(observed: Observed, inspection: InspectionPlan): readonly ResolvedVariant[] {
@@ -108,7 +94,8 @@ export function decide(observed: Observed): Decision {
           candidates,
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
-          tolerations: (candidate) => tolerationsOf(observed, candidate),
+          tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
+          replicas: observed.model.spec.replicas ?? 1,
           ...(current === undefined ? {} : { current }),
         });
   const isSuspended = observed.model.spec.suspend === true;
@@ -188,7 +175,7 @@ export function variantStatuses(decision: Decision): readonly VariantStatus[] {
 }
 
 /** The terms for the status; those that are nothing are left out. */
-function footprintStatus(footprint: Footprint): FootprintStatus {
+export function footprintStatus(footprint: Footprint): FootprintStatus {
   const { projectorBytes, adapterBytes, stateBytes, assumed } = footprint;
   return {
     devices: footprint.devices,

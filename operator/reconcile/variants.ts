@@ -2,7 +2,7 @@
 
 import type { InspectFacts, ModelFormat } from "../../puller/contract.ts";
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
-import type { Model, ModelSpec, VariantSpec, VariantStatus } from "../api/model.ts";
+import type { JsonObject, Model, ModelSpec, VariantSpec, VariantStatus } from "../api/model.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 
 export type EffectiveVariant = { readonly variant: VariantSpec; readonly reference: string };
@@ -59,7 +59,7 @@ export function runtimeFor(
   spec: ModelSpec,
   variant: VariantSpec,
   format: ModelFormat,
-  configuration: OperatorConfiguration,
+  configuration: Pick<OperatorConfiguration, "runtimes">,
 ): { readonly name: string; readonly definition: RuntimeDefinition } | undefined {
   const named = variant.runtime?.name ?? spec.runtime?.name;
   if (named !== undefined) {
@@ -85,4 +85,20 @@ export function runtimeFor(
   }
   const found = Object.entries(configuration.runtimes).find(([, { formats }]) => formats.includes(format));
   return found === undefined ? undefined : { name: found[0], definition: found[1] };
+}
+
+/** Tolerations that the rendered pod will have, besides those for its devices. */
+export function tolerationsOf(
+  spec: ModelSpec,
+  { variant }: { readonly variant: VariantSpec },
+): readonly JsonObject[] {
+  const patch = spec.template?.["spec"];
+  const ofTemplate =
+    typeof patch === "object" &&
+    patch !== null &&
+    "tolerations" in patch &&
+    Array.isArray(patch["tolerations"])
+      ? (patch["tolerations"] as readonly JsonObject[])
+      : [];
+  return [...(variant.runtime?.tolerations ?? spec.runtime?.tolerations ?? []), ...ofTemplate];
 }

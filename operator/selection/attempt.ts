@@ -21,9 +21,13 @@ export type AttemptInput = {
 export type Attempt = {
   readonly candidate: Candidate;
   readonly placement: Placement;
+  readonly demand: PodDemand;
+  readonly matching: readonly NodeHardware[];
   readonly message: string;
   /** Some node has all it asks for but memory. */
   readonly isTooLarge: boolean;
+  /** With a shorter context than wanted, which nobody asked for. */
+  readonly isShort: boolean;
   /** Memory that is left over on the roomiest matching node, bytes; 0 where nothing is compared. */
   readonly headroomBytes: number;
 };
@@ -114,6 +118,8 @@ export function attempt(
   const isTaken = matching.length > 0 && free.length === 0;
   return {
     candidate,
+    demand,
+    matching,
     placement: {
       accelerator: way?.vendor ?? "none",
       ...(way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {}),
@@ -124,6 +130,7 @@ export function attempt(
       freeNodes: free.sort(),
       isCpuFallback: way === undefined && accelerator !== undefined && accelerator.vendor !== "none",
     },
+    isShort,
     isTooLarge: matching.length === 0 && obstacles.some(({ obstacle: found }) => found.kind === "memory"),
     headroomBytes: Math.max(0, ...matching.map((node) => headroom(node, demand))),
     message:
@@ -194,6 +201,33 @@ export function attemptStated(input: AttemptInput, candidate: Candidate, keptLen
   return firstLength(candidate, input.selection, keptLength, (length) =>
     attemptStatedAt(input, candidate, length),
   );
+}
+
+/** The candidate as stated, in each way that the cluster offers and some node fits, in the order of the ways. */
+export function attemptsStated(input: AttemptInput, candidate: Candidate): readonly Attempt[] {
+  const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
+  const ways = vendor === "none" ? [undefined] : deviceWays(vendor, input.nodes);
+  return ways
+    .map((way) =>
+      firstLength(candidate, input.selection, undefined, (length) => attempt(input, candidate, way, length)),
+    )
+    .filter(({ matching }) => matching.length > 0);
+}
+
+/** Pods that the node can hold beside what other pods request, `own` of which are there already. */
+export function capacityOf(node: NodeHardware, { device, memoryBytes }: PodDemand, own: number): number {
+  const room = (free: number | undefined, all: number | undefined, need: number): number => {
+    if (need <= 0) return Number.POSITIVE_INFINITY;
+    if (free !== undefined) return Math.max(0, Math.floor(free / need)) + own;
+    return all === undefined ? 0 : Math.floor(all / need);
+  };
+  const key = device === undefined ? undefined : deviceWayKey(device.way);
+  const found = node.accelerators.find((each) => deviceWayKey(each) === key);
+  const most = Math.min(
+    device === undefined ? Number.POSITIVE_INFINITY : room(found?.freeCount, found?.count, device.count),
+    room(node.free?.memoryBytes, node.allocatableMemoryBytes, memoryBytes),
+  );
+  return Number.isFinite(most) ? most : 1;
 }
 
 /** The candidate on CPUs, whatever accelerator it states. */

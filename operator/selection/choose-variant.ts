@@ -1,9 +1,19 @@
 // Chooses the variant by the policy, with a verdict and numbers for every one. Pure.
 
-import type { AcceleratorVendor } from "../api/model.ts";
-import { attemptOnCpus, attemptStated, type Attempt, type AttemptInput } from "./attempt.ts";
+import { createHash } from "node:crypto";
+import type { AcceleratorVendor, NodeSelectorRequirement } from "../api/model.ts";
+import { deviceWayKey } from "../hardware/device-way.ts";
+import {
+  attemptOnCpus,
+  attemptsStated,
+  attemptStated,
+  capacityOf,
+  type Attempt,
+  type AttemptInput,
+} from "./attempt.ts";
 import { compareQuality } from "./quality.ts";
-import type { Candidate, Choice, VariantVerdict } from "./types.ts";
+import { divideReplicas } from "./shares.ts";
+import type { Candidate, Choice, Share, VariantVerdict } from "./types.ts";
 
 export type SelectionInput = AttemptInput & {
   /** In the user's order, which is the order of preference. */
@@ -15,6 +25,12 @@ export type SelectionInput = AttemptInput & {
     /** Tokens it was started for. */
     readonly contextLength?: number;
   };
+  /** Pods wanted. */
+  readonly replicas: number;
+  /** Replicas of each class that runs now, by its key. */
+  readonly currentShares?: ReadonlyMap<string, number>;
+  /** Own pods on a node, which free capacity counts as taken. */
+  readonly ownPods?: ReadonlyMap<string, number>;
 };
 
 /** All ways of one candidate: as stated, and on CPUs although it states an accelerator. */
@@ -45,29 +61,102 @@ const hasRoom = (each: Attempt): boolean => each.placement.freeNodes.length > 0;
 
 /**
  * Attempts that fit, best first. As stated before on CPUs instead; with room now before all taken. Then FirstFit: the user's order;
- * BestFit: on accelerators before on CPUs, quality, memory left over, name. A total order that no order of nodes changes.
+ * BestFit: on accelerators before on CPUs, with the wanted context before with a shorter one, quality, memory left over, name. A total order that no order of nodes changes.
  */
 function ranked(input: SelectionInput, tried: readonly Tried[]): readonly Attempt[] {
-  const isBestFit = input.selection.policy === "BestFit";
-  const position = new Map(tried.map(({ candidate }, index) => [candidate, index]));
-  const order = (one: Attempt, other: Attempt): number => {
-    const room = Number(hasRoom(other)) - Number(hasRoom(one));
-    if (room !== 0) return room;
-    if (!isBestFit) return (position.get(one.candidate) ?? 0) - (position.get(other.candidate) ?? 0);
-    const onCpus = (each: Attempt): number => Number(each.placement.accelerator === "none");
-    return (
-      onCpus(one) - onCpus(other) ||
-      compareQuality(one.candidate.artifact, other.candidate.artifact) ||
-      other.headroomBytes - one.headroomBytes ||
-      (one.candidate.variant.name < other.candidate.variant.name ? -1 : 1)
-    );
-  };
+  const order = policyOrder(input);
   const of = (kind: "stated" | "fallback"): readonly Attempt[] =>
     tried
       .flatMap((each) => each[kind] ?? [])
       .filter(fits)
-      .sort(order);
+      .sort((one, other) => Number(hasRoom(other)) - Number(hasRoom(one)) || order(one, other));
   return [...of("stated"), ...of("fallback")];
+}
+
+/** Orders attempts of different candidates by the policy, best first. */
+function policyOrder(input: SelectionInput): (one: Attempt, other: Attempt) => number {
+  const isBestFit = input.selection.policy === "BestFit";
+  const position = new Map(input.candidates.map((candidate, index) => [candidate, index]));
+  return (one, other) => {
+    if (!isBestFit) return (position.get(one.candidate) ?? 0) - (position.get(other.candidate) ?? 0);
+    const onCpus = (each: Attempt): number => Number(each.placement.accelerator === "none");
+    return (
+      onCpus(one) - onCpus(other) ||
+      Number(one.isShort) - Number(other.isShort) ||
+      compareQuality(one.candidate.artifact, other.candidate.artifact) ||
+      other.headroomBytes - one.headroomBytes ||
+      (one.candidate.variant.name < other.candidate.variant.name
+        ? -1
+        : one.candidate.variant.name > other.candidate.variant.name
+          ? 1
+          : 0)
+    );
+  };
+}
+
+/** Names a class of nodes: the same variant on the same kind of devices, whatever the nodes. */
+function shareKey({ candidate, demand }: Attempt): string {
+  const way = demand.device === undefined ? "cpu" : deviceWayKey(demand.device.way);
+  return createHash("sha256").update(`${candidate.variant.name} ${way}`).digest("hex").slice(0, 8);
+}
+
+/**
+ * PerHardware: each node belongs to the first attempt in the policy's order that it fits; classes share the replicas by what
+ * they can hold. With `reselect: OnNodeChange` they are divided anew, else what a class has it keeps.
+ */
+function sharesOf(input: SelectionInput, tried: readonly Tried[]): readonly Share[] {
+  const order = policyOrder(input);
+  const stated = tried.filter((each) => each.stated !== undefined);
+  const attempts = [
+    ...stated.flatMap(({ candidate }) => attemptsStated(input, candidate)).sort(order),
+    ...tried
+      .flatMap(({ fallback }) => fallback ?? [])
+      .filter(fits)
+      .sort(order),
+  ];
+  const taken = new Set<string>();
+  const classes = attempts.flatMap((each) => {
+    const nodes = each.matching.filter(({ name }) => !taken.has(name));
+    for (const { name } of nodes) taken.add(name);
+    return nodes.length === 0 ? [] : [{ each, nodes, key: shareKey(each) }];
+  });
+  const counts = divideReplicas(
+    input.replicas,
+    classes.map(({ each, nodes, key }) => ({
+      key,
+      tier: each.demand.device === undefined ? 1 : 0,
+      capacity: nodes.reduce(
+        (sum, node) => sum + capacityOf(node, each.demand, input.ownPods?.get(node.name) ?? 0),
+        0,
+      ),
+      current: input.selection.reselect === "OnNodeChange" ? 0 : (input.currentShares?.get(key) ?? 0),
+    })),
+  );
+  return classes.map(({ each: { candidate, placement }, nodes, key }, index) => ({
+    key,
+    candidate,
+    placement,
+    replicas: counts[index] ?? 0,
+    nodes: nodes.map(({ name }) => name).sort(),
+    avoid: classes.slice(0, index).flatMap(({ each }) => marksOf(each, placement.accelerator !== "none")),
+  }));
+}
+
+/** Labels by which a pod of another class can tell the nodes of this one: those that are compared with numbers. */
+function marksOf({ placement }: Attempt, usesDevice: boolean): readonly NodeSelectorRequirement[] {
+  const marks = new Map<string, NodeSelectorRequirement>();
+  for (const { key, operator, values = [] } of placement.nodeSelectorTerms.flatMap(
+    (term) => term.matchExpressions ?? [],
+  )) {
+    if (operator !== "Gt") continue;
+    marks.set(
+      key,
+      usesDevice
+        ? { key, operator: "Lt", values: [String(Number(values[0] ?? 0) + 1)] }
+        : { key, operator: "DoesNotExist" },
+    );
+  }
+  return [...marks.values()];
 }
 
 function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: boolean): VariantVerdict {
@@ -111,6 +200,11 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
  */
 export function chooseVariant(input: SelectionInput): Choice {
   const tried = input.candidates.map((candidate) => tryCandidate(input, candidate));
+  if (input.selection.placement === "PerHardware") {
+    const shares = sharesOf(input, tried);
+    const first = shares.find(({ replicas }) => replicas > 0) ?? shares[0];
+    if (first !== undefined) return choiceOfShares(input, tried, shares, first);
+  }
   const kept = keptAttempt(input, tried);
   const chosen = kept ?? ranked(input, tried)[0];
   const verdicts = tried.map(({ candidate, stated }) => {
@@ -119,10 +213,12 @@ export function chooseVariant(input: SelectionInput): Choice {
   });
   if (chosen !== undefined) {
     const { candidate, placement } = chosen;
+    const share = { key: "", candidate, placement, replicas: input.replicas, avoid: [] };
     return {
       kind: "selected",
       candidate,
       placement,
+      shares: [{ ...share, nodes: placement.matchingNodes }],
       reason: reasonOf(input, chosen, kept !== undefined),
       verdicts,
     };
@@ -140,6 +236,36 @@ export function chooseVariant(input: SelectionInput): Choice {
   }
   const details = verdicts.map(({ name, message }) => `${name} ${message}`).join(". ");
   return { kind: "none", reason: "NoVariantFits", message: details, verdicts };
+}
+
+function choiceOfShares(
+  { replicas, candidates }: SelectionInput,
+  tried: readonly Tried[],
+  shares: readonly Share[],
+  { candidate, placement }: Share,
+): Choice {
+  const verdicts = tried.map(({ candidate: own, stated, fallback }) => {
+    const share = shares.find((each) => each.candidate === own && (each.replicas > 0 || own === candidate));
+    const attempt = share?.placement.isCpuFallback === true ? fallback : stated;
+    return verdictOf(attempt, own, share !== undefined);
+  });
+  const parts = shares
+    .filter((share) => share.replicas > 0)
+    .map(
+      (share) =>
+        `${share.candidate.variant.name} ${share.placement.accelerator === "none" ? "on CPUs" : `on ${share.placement.accelerator} GPUs`} x ${share.replicas}`,
+    );
+  return {
+    kind: "selected",
+    candidate,
+    placement,
+    shares,
+    reason:
+      parts.length === 0
+        ? `${candidate.variant.name}: ${shares.length} classes of nodes, no replica wanted`
+        : `${replicas} replicas by hardware, of ${candidates.length} variants: ${parts.join(", ")}`,
+    verdicts,
+  };
 }
 
 function reasonOf(input: SelectionInput, { candidate, placement }: Attempt, isKept: boolean): string {

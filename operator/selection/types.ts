@@ -1,7 +1,13 @@
 // Input and output of the choice of a variant. Pure data.
 
 import type { InspectFacts } from "../../puller/contract.ts";
-import type { AcceleratorVendor, NodeSelectorTerm, VariantSpec, Verdict } from "../api/model.ts";
+import type {
+  AcceleratorVendor,
+  NodeSelectorRequirement,
+  NodeSelectorTerm,
+  VariantSpec,
+  Verdict,
+} from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
 
 /** A variant whose artifact was read, with the runtime that would serve it. */
@@ -79,11 +85,27 @@ export type VariantVerdict = {
   readonly matchingNodes: readonly string[];
 };
 
+/** A class of nodes with the variant it is given, and its part of the replicas. */
+export type Share = {
+  /** Names the class as long as its variant and its kind of devices stay; empty for the only one of a Uniform placement. */
+  readonly key: string;
+  readonly candidate: Candidate;
+  readonly placement: Placement;
+  readonly replicas: number;
+  /** Nodes for which nothing better fits. */
+  readonly nodes: readonly string[];
+  /** Labels that mark nodes of better classes; pods keep away from them where they can. */
+  readonly avoid: readonly NodeSelectorRequirement[];
+};
+
 export type Choice =
   | {
       readonly kind: "selected";
+      /** The best of those that have replicas. */
       readonly candidate: Candidate;
       readonly placement: Placement;
+      /** Best first. */
+      readonly shares: readonly Share[];
       readonly reason: string;
       readonly verdicts: readonly VariantVerdict[];
     }

@@ -98,6 +98,7 @@ function choose(
     nodes,
     selection,
     tolerations: () => [],
+    replicas: 1,
     ...(current === undefined ? {} : { current }),
   });
 }

@@ -1,0 +1,129 @@
+// The command for people and pipelines: `ocimodel plan`, also `kubectl ocimodel plan`. Reads files and, if asked, nodes of a cluster.
+
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { parse } from "yaml";
+import { z } from "zod";
+import { configurationSchema } from "./configuration.ts";
+import type { Node } from "./hardware/node-hardware.ts";
+import { defaultRuntimes } from "./plan/default-runtimes.ts";
+import { planModel, type Plan } from "./plan/plan.ts";
+import { factsOfStatus, PlanInputError, readFacts, readModels, readNodes } from "./plan/read-input.ts";
+import { planTable } from "./plan/table.ts";
+import { nodeResource } from "./reconcile/resources.ts";
+
+const help = `usage: ocimodel plan -f MODEL.yaml... [OPTIONS]
+
+Says what the operator would choose for Models, and why, without a cluster that runs it. Asks no registry.
+
+  -f, --filename FILE   Models, YAML or JSON; "-" is standard input (repeatable)
+  --facts FILE          what the artifacts hold: the output of "puller inspect --output json", or Models with a status
+                        (kubectl get models -o yaml); "-" is standard input (repeatable)
+  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input
+  --kubeconfig FILE     ask this cluster for its nodes; without --nodes and --kubeconfig, that of KUBECONFIG
+  --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
+  --output FORMAT       table (default) or json
+  --help                this text
+
+exit code: 0 every Model has a variant that fits; 1 one has none; 64 the input is wrong; 69 the cluster does not answer
+`;
+
+const exitCodes = { placed: 0, nothingFits: 1, usage: 64, unavailable: 69 } as const;
+
+function read(file: string): string {
+  try {
+    return readFileSync(file === "-" ? 0 : file, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new PlanInputError(`${file} cannot be read (${code ?? "unknown"})`);
+  }
+}
+
+async function clusterNodes(kubeconfig: string | undefined): Promise<readonly Node[]> {
+  // Takes a second to load, which most plans need not wait for.
+  const [{ KubeConfig }, { KubeClient, resourcePath }] = await Promise.all([
+    import("@kubernetes/client-node"),
+    import("./kube/client.ts"),
+  ]);
+  const kubeConfig = new KubeConfig();
+  if (kubeconfig === undefined) kubeConfig.loadFromDefault();
+  else kubeConfig.loadFromFile(kubeconfig);
+  const client = new KubeClient({ kubeConfig, fieldManager: "ocimodel", userAgent: "ocimodel-plan" });
+  const { items } = await client.read<{ readonly items: readonly Node[] }>(
+    resourcePath(nodeResource),
+    {},
+    AbortSignal.timeout(30_000),
+  );
+  return items;
+}
+
+function runtimesOf(file: string | undefined): typeof defaultRuntimes {
+  if (file === undefined) return defaultRuntimes;
+  const parsed = configurationSchema.safeParse(parse(read(file)));
+  if (!parsed.success)
+    throw new PlanInputError(`configuration ${file} is invalid:\n${z.prettifyError(parsed.error)}`);
+  return parsed.data.runtimes;
+}
+
+async function plan(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      filename: { type: "string", short: "f", multiple: true, default: [] },
+      facts: { type: "string", multiple: true, default: [] },
+      nodes: { type: "string" },
+      kubeconfig: { type: "string" },
+      config: { type: "string" },
+      output: { type: "string", default: "table" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(help);
+    return exitCodes.placed;
+  }
+  if (values.filename.length === 0) throw new PlanInputError("no Model is given; see --help");
+  if (values.output !== "table" && values.output !== "json")
+    throw new PlanInputError(`--output ${JSON.stringify(values.output)} is neither table nor json`);
+  if (values.nodes !== undefined && values.kubeconfig !== undefined)
+    throw new PlanInputError("--nodes and --kubeconfig exclude each other");
+  const models = values.filename.flatMap((file) => readModels(read(file), file));
+  const facts = new Map([
+    ...models.flatMap((model) => [...factsOfStatus(model)]),
+    ...values.facts.flatMap((file) => [...readFacts(read(file), file)]),
+  ]);
+  const runtimes = runtimesOf(values.config);
+  const nodes =
+    values.nodes === undefined
+      ? await clusterNodes(values.kubeconfig)
+      : readNodes(read(values.nodes), values.nodes);
+  const plans: readonly Plan[] = models.map(({ metadata: { name }, spec }) =>
+    planModel({ name, spec, nodes, facts, runtimes }),
+  );
+  process.stdout.write(
+    values.output === "json"
+      ? `${JSON.stringify(plans, undefined, 2)}\n`
+      : `${plans.map(planTable).join("\n\n\n")}\n`,
+  );
+  return plans.every(({ isPlaced }) => isPlaced) ? exitCodes.placed : exitCodes.nothingFits;
+}
+
+async function main(): Promise<number> {
+  const [command, ...args] = process.argv.slice(2);
+  if (command === "plan") return await plan(args);
+  const isHelp = command === "--help" || command === undefined;
+  (isHelp ? process.stdout : process.stderr).write(
+    isHelp ? help : `ocimodel: there is no command ${JSON.stringify(command)}; the only one is plan\n`,
+  );
+  return isHelp ? exitCodes.placed : exitCodes.usage;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  const isUsage =
+    error instanceof PlanInputError ||
+    (error as NodeJS.ErrnoException | undefined)?.code?.startsWith("ERR_PARSE_ARGS") === true;
+  process.stderr.write(`ocimodel: ${error instanceof Error ? error.message : "unknown failure"}\n`);
+  process.exitCode = isUsage ? exitCodes.usage : exitCodes.unavailable;
+}

@@ -1,0 +1,127 @@
+// Reads what `plan` is given: Models, nodes and facts as YAML or JSON, one document or several, or a kubectl List. Pure.
+
+import { parseAllDocuments } from "yaml";
+import { z } from "zod";
+import { failureExitCodes, type InspectResult } from "../../puller/contract.ts";
+import type { Model } from "../api/model.ts";
+import type { Node } from "../hardware/node-hardware.ts";
+import { knownArtifact } from "../reconcile/variants.ts";
+
+/** A file that is not what it should be; the message names it and says what to do. */
+export class PlanInputError extends Error {
+  override name = "PlanInputError";
+}
+
+const object = z.looseObject({ kind: z.string().optional(), items: z.array(z.unknown()).optional() });
+
+/** All documents of a text; lists of kubectl are taken apart. */
+function documents(text: string, file: string): readonly unknown[] {
+  const parsed = parseAllDocuments(text, { merge: true });
+  const found = (Array.isArray(parsed) ? parsed : []).flatMap((document) => {
+    const [problem] = document.errors;
+    if (problem !== undefined)
+      throw new PlanInputError(`${file} is neither YAML nor JSON: ${problem.message.split("\n")[0]}`);
+    const value: unknown = document.toJS();
+    return value === null ? [] : [value];
+  });
+  return found.flatMap((value) => {
+    const list = object.safeParse(value);
+    return list.success && list.data.kind?.endsWith("List") === true && list.data.items !== undefined
+      ? list.data.items
+      : [value];
+  });
+}
+
+const metadata = z.looseObject({
+  name: z.string().min(1),
+  namespace: z.string().default("default"),
+  uid: z.string().default("00000000-0000-0000-0000-000000000000"),
+});
+const modelSchema = z.looseObject({
+  kind: z.literal("Model"),
+  metadata,
+  spec: z.looseObject({ source: z.looseObject({ reference: z.string().min(1) }) }),
+});
+const nodeSchema = z.looseObject({
+  kind: z.literal("Node").optional(),
+  metadata: z.looseObject({
+    name: z.string().min(1),
+    labels: z.record(z.string(), z.coerce.string()).default({}),
+  }),
+  spec: z
+    .looseObject({
+      taints: z
+        .array(z.looseObject({ key: z.string(), value: z.coerce.string().optional(), effect: z.string() }))
+        .optional(),
+    })
+    .optional(),
+  status: z.looseObject({ allocatable: z.record(z.string(), z.coerce.string()).optional() }).optional(),
+});
+const bytes = z.int().min(0);
+const factsSchema = z.looseObject({
+  reference: z.string().min(1),
+  digest: z.string().regex(/^sha(256|512):[0-9a-f]+$/),
+  packaging: z.string(),
+  format: z.enum(["gguf", "safetensors", "dduf", "unknown"]),
+  quantization: z.string().optional(),
+  parameters: z.string().optional(),
+  sizeBytes: bytes,
+  weightBytes: bytes,
+  facts: z.record(z.string(), z.union([z.string(), z.number()])).optional(),
+});
+const failureSchema = z.looseObject({
+  reference: z.string().min(1),
+  code: z.enum(Object.keys(failureExitCodes) as [keyof typeof failureExitCodes]),
+  message: z.string(),
+});
+
+/** Models of a text; other kinds beside them (a GitOps file often has some) are left alone. */
+export function readModels(text: string, file: string): readonly Model[] {
+  const models = documents(text, file).filter((value) => object.safeParse(value).data?.kind === "Model");
+  if (models.length === 0) throw new PlanInputError(`${file} holds no object of kind Model`);
+  return models.map((value) => checked(modelSchema, value, file) as unknown as Model);
+}
+
+/** Nodes as `kubectl get nodes -o yaml` prints them. */
+export function readNodes(text: string, file: string): readonly Node[] {
+  return documents(text, file).map((value) => checked(nodeSchema, value, file) as unknown as Node);
+}
+
+/**
+ * Facts by reference: the output of `puller inspect --output json`, or Models with a status, which holds what the operator
+ * has read.
+ */
+export function readFacts(text: string, file: string): ReadonlyMap<string, InspectResult> {
+  const results = new Map<string, InspectResult>();
+  for (const value of documents(text, file).flat()) {
+    if (object.safeParse(value).data?.kind === "Model") {
+      for (const [reference, result] of factsOfStatus(checked(modelSchema, value, file) as unknown as Model))
+        results.set(reference, result);
+      continue;
+    }
+    const failure = failureSchema.safeParse(value);
+    const result = failure.success ? failure.data : checked(factsSchema, value, file);
+    results.set(result.reference, result as unknown as InspectResult);
+  }
+  return results;
+}
+
+/** What a Model's status knows of its references. */
+export function factsOfStatus(model: Model): ReadonlyMap<string, InspectResult> {
+  return new Map(
+    (model.status?.variants ?? []).flatMap(({ reference }) => {
+      const known = knownArtifact(model, reference);
+      return known === undefined ? [] : [[reference, known] as const];
+    }),
+  );
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const where = issue?.path.join(".") ?? "";
+  throw new PlanInputError(
+    `${file}: ${where === "" ? "an item" : where} is not as expected: ${issue?.message ?? ""}`,
+  );
+}

@@ -1,0 +1,53 @@
+// Plans as a table for people. Pure.
+
+import { formatBytes } from "../kube/quantity.ts";
+import type { Plan } from "./plan.ts";
+
+/** Columns padded to their widest cell; the last one runs free. */
+function columns(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? "").length)),
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** One plan: what is chosen, where, and each variant with its verdict. */
+export function planTable(plan: Plan): string {
+  const variants = columns([
+    ["VARIANT", "VERDICT", "NEEDS", "CONTEXT", "NODES", "WHY"],
+    ...plan.variants.map(({ name, verdict, requiredBytes, footprint, matchingNodes, message }) => [
+      name,
+      verdict,
+      requiredBytes === undefined || requiredBytes === 0 ? "-" : formatBytes(requiredBytes),
+      footprint === undefined ? "-" : String(footprint.contextLength),
+      String(matchingNodes.length),
+      message,
+    ]),
+  ]);
+  const placements =
+    plan.placements.length === 0
+      ? []
+      : [
+          columns([
+            ["PLACEMENT", "ON", "REPLICAS", "CONTEXT", "NODES"],
+            ...plan.placements.map(({ variant, accelerator, replicas, contextLength, nodes }) => [
+              variant,
+              accelerator === "none" ? "CPUs" : accelerator,
+              String(replicas),
+              String(contextLength),
+              nodes.length > 4
+                ? `${nodes.slice(0, 4).join(", ")} and ${nodes.length - 4} more`
+                : nodes.join(", "),
+            ]),
+          ]),
+        ];
+  const head = `${plan.model}: ${plan.isPlaced ? plan.message : `nothing is chosen (${plan.reason})`}`;
+  return [head, variants, ...placements].join("\n\n");
+}

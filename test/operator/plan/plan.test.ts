@@ -1,0 +1,159 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse, stringify } from "yaml";
+import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
+import { nodeBinary } from "../../images/app-context.ts";
+import { inputOf } from "../selection/golden-cases.ts";
+
+const root = join(import.meta.dirname, "../../..");
+const { nodes, facts } = inputOf({ nodes: [{ is: "l4-gfd" }, { is: "cpu-32" }] });
+const model = {
+  apiVersion: "ocimodel.dev/v1alpha1",
+  kind: "Model",
+  metadata: { name: "qwen3" },
+  spec: {
+    source: { reference: "registry.example/llm" },
+    variants: [
+      { name: "f16", reference: ":8b-f16", requirements: { accelerator: { vendor: "nvidia" } } },
+      { name: "q4", reference: ":8b-q4" },
+    ],
+  },
+};
+
+describe("ocimodel plan", () => {
+  let directory = "";
+  const file = (name: string, value: unknown, asJson = false): string => {
+    const path = join(directory, name);
+    const text = typeof value === "string" ? value : asJson ? JSON.stringify(value) : stringify(value);
+    writeFileSync(path, text);
+    return path;
+  };
+  const plan = (args: readonly string[], input = ""): { code: number | null; out: string; err: string } => {
+    const { status, stdout, stderr } = spawnSync(
+      nodeBinary,
+      [join(root, "operator/ocimodel.ts"), "plan", ...args],
+      {
+        input,
+        encoding: "utf8",
+        env: { PATH: process.env["PATH"], KUBECONFIG: join(directory, "none") },
+      },
+    );
+    return { code: status, out: stdout, err: stderr };
+  };
+  let given: readonly string[] = [];
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), "ocimodel-plan-"));
+    given = [
+      "--nodes",
+      // As kubectl prints them.
+      file("nodes.yaml", { apiVersion: "v1", kind: "List", items: nodes }),
+      "--facts",
+      file("facts.json", [...facts.values()], true),
+    ];
+  });
+  afterAll(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  test("says what is chosen, where, and why not the others", () => {
+    const { code, out } = plan(["-f", file("model.yaml", model), ...given]);
+    expect(code).toBe(0);
+    expect(out).toContain("qwen3: f16 on nvidia GPUs: the first choice fits");
+    expect(out).toMatch(
+      /^f16 +Selected +16\.9 GiB +8192 +1 +needs 16\.9 GiB on one GPU; fits 1 of 2 nodes$/m,
+    );
+    expect(out).toMatch(/^q4 +Fits +6\.3 GiB +8192 +2 /m);
+    expect(out).toMatch(/^f16 +nvidia +1 +8192 +l4-gfd$/m);
+  });
+
+  test("tells pipelines the same as JSON, several Models of a GitOps file in one run", () => {
+    const other = {
+      ...model,
+      metadata: { name: "other" },
+      spec: { ...model.spec, selection: { policy: "BestFit" } },
+    };
+    const text = `${stringify(model)}---\nkind: ConfigMap\n---\n${stringify(other)}`;
+    const { code, out } = plan(["-f", "-", ...given, "--output", "json"], text);
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject([
+      { model: "qwen3", isPlaced: true, placements: [{ variant: "f16", nodes: ["l4-gfd"] }] },
+      { model: "other", isPlaced: true },
+    ]);
+  });
+
+  test("ends with 1 when nothing fits, and names what is missing", () => {
+    const strict = {
+      ...model,
+      spec: { ...model.spec, selection: { contextLength: 4_000_000, cpuFallback: false } },
+    };
+    const large = plan(["-f", file("strict.yaml", strict), ...given]);
+    expect(large.code).toBe(1);
+    expect(large.out).toContain("nothing is chosen (NoVariantFits)");
+    expect(large.out).toContain("TooLarge");
+    const unknown = plan(["-f", file("model.yaml", model), ...given.slice(0, 2)]);
+    expect(unknown.code).toBe(1);
+    expect(unknown.out).toContain("puller inspect --reference registry.example/llm:8b-f16 --output json");
+  });
+
+  test("takes a failure that inspect told for what it is", () => {
+    const failure = {
+      reference: "registry.example/llm:8b-f16",
+      code: "ManifestNotFound",
+      message: "no such tag",
+    };
+    const { out, code } = plan([
+      "-f",
+      file("model.yaml", model),
+      ...given,
+      "--facts",
+      file("failure.json", [failure], true),
+    ]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^f16 +Unresolvable .*ManifestNotFound: no such tag/m);
+    expect(out).toContain("q4 on CPUs");
+  });
+
+  test("takes facts from the status of a Model that runs", () => {
+    const [artifact] = [...facts.values()].filter(({ reference }) => reference.endsWith(":8b-q4"));
+    const running = {
+      ...model,
+      status: { variants: [{ ...artifact, name: "q4", verdict: "Selected", message: "" }] },
+    };
+    const { out, code } = plan(["-f", file("running.yaml", running), ...given.slice(0, 2)]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^q4 +Selected/m);
+  });
+
+  test.each<[string, readonly string[], string]>([
+    ["no Model", ["--nodes", "x"], "no Model is given"],
+    ["a file that is not there", ["-f", "/nowhere"], "/nowhere cannot be read (ENOENT)"],
+    ["no kind of Model in the file", ["-f", "NODES"], "holds no object of kind Model"],
+    ["an unknown flag", ["--what"], "Unknown option '--what'"],
+    ["an unknown format", ["-f", "MODEL", "--output", "xml"], '--output "xml" is neither table nor json'],
+    ["two sources of nodes", ["-f", "MODEL", "--nodes", "a", "--kubeconfig", "b"], "exclude each other"],
+    ["facts that are none", ["-f", "MODEL", "--facts", "NODES"], "is not as expected"],
+    ["text that is no YAML", ["-f", "BROKEN"], "is neither YAML nor JSON"],
+  ])("refuses %s with 64", (_name, args, message) => {
+    const files: Readonly<Record<string, string>> = {
+      NODES: given[1] ?? "",
+      MODEL: file("model.yaml", model),
+      BROKEN: file("broken.yaml", "a: [1"),
+    };
+    const { code, err } = plan(args.map((each) => files[each] ?? each));
+    expect(err).toContain(message);
+    expect(code).toBe(64);
+  });
+
+  test("the runtimes it takes without a configuration are the chart's, as far as a choice goes", () => {
+    const values = parse(readFileSync(join(root, "charts/ocimodel/values.yaml"), "utf8")) as {
+      runtimes: Record<string, { formats: string[]; cpu: boolean; memory?: unknown }>;
+    };
+    const essence = (
+      runtimes: Readonly<Record<string, { formats: string[]; cpu: boolean; memory?: unknown }>>,
+    ) => Object.entries(runtimes).map(([name, { formats, cpu, memory }]) => ({ name, formats, cpu, memory }));
+    expect(essence(defaultRuntimes as never)).toEqual(essence(values.runtimes));
+  });
+});

@@ -1,0 +1,138 @@
+// Reads the cases of test/golden/selection: a cluster of named nodes, a Model's spec without its source, and what runs already.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse, stringify } from "yaml";
+import type { ModelSpec } from "../../../operator/api/model.ts";
+import type { Node } from "../../../operator/hardware/node-hardware.ts";
+import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
+import { planModel, type Plan, type PlanInput } from "../../../operator/plan/plan.ts";
+import type { InspectFacts, ModelFormat } from "../../../puller/contract.ts";
+
+export const directory = join(import.meta.dirname, "../../golden/selection");
+const read = <T>(name: string): T => parse(readFileSync(join(directory, name), "utf8"), { merge: true }) as T;
+
+type NodeFixture = {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly allocatable: Readonly<Record<string, string>>;
+  readonly taints?: NonNullable<Node["spec"]>["taints"];
+};
+type NodeUse = Partial<NodeFixture> & {
+  readonly is: string;
+  readonly count?: number;
+  readonly name?: string;
+  readonly unschedulable?: boolean;
+};
+type Artifact = {
+  readonly format: ModelFormat;
+  readonly quantization?: string;
+  readonly parameters?: string;
+  readonly gibibytes: number;
+  readonly facts?: NonNullable<InspectFacts["facts"]>;
+};
+export type Case = Omit<ModelSpec, "source"> & {
+  readonly nodes: readonly NodeUse[];
+  readonly current?: PlanInput["current"];
+};
+
+const nodeFixtures = read<Record<string, NodeFixture>>("nodes.yaml");
+const { artifacts } = read<{ artifacts: Record<string, Artifact> }>("artifacts.yaml");
+const repository = "registry.example/llm";
+
+const facts = new Map(
+  Object.entries(artifacts).map(([tag, { gibibytes, ...artifact }]) => {
+    const bytes = Math.round(gibibytes * 2 ** 30);
+    const reference = `${repository}:${tag}`;
+    return [
+      reference,
+      {
+        ...artifact,
+        reference,
+        digest: `sha256:${"0".repeat(64)}`,
+        packaging: "docker" as const,
+        sizeBytes: bytes,
+        weightBytes: bytes,
+        entry: "model.gguf",
+      },
+    ];
+  }),
+);
+
+/** Nodes of a case; several of a kind are numbered. */
+export function nodesOf({ nodes }: Case): readonly Node[] {
+  return nodes.flatMap(({ is, count = 1, name = is, labels, taints, allocatable, unschedulable }) => {
+    const fixture = nodeFixtures[is];
+    if (fixture === undefined) throw new Error(`test/golden/selection/nodes.yaml has no node ${is}`);
+    return Array.from({ length: count }, (_, index): Node => {
+      const own =
+        count === 1 && nodes.filter((each) => each.is === is).length === 1 ? name : `${name}-${index}`;
+      const unique = labels?.["pool"] === undefined ? own : `${own}-${labels["pool"]}`;
+      return {
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: {
+          name: unique,
+          labels: {
+            "kubernetes.io/hostname": unique,
+            "kubernetes.io/os": "linux",
+            ...fixture.labels,
+            ...labels,
+          },
+        },
+        spec: {
+          ...(unschedulable === undefined ? {} : { unschedulable }),
+          taints: [...(fixture.taints ?? []), ...(taints ?? [])],
+        },
+        status: { allocatable: { ...fixture.allocatable, ...allocatable } },
+      };
+    });
+  });
+}
+
+export function inputOf(given: Case): PlanInput {
+  const { nodes: _nodes, current, ...spec } = given;
+  return {
+    name: "llm",
+    spec: { ...spec, source: { reference: repository } },
+    nodes: nodesOf(given),
+    facts,
+    runtimes: defaultRuntimes,
+    ...(current === undefined ? {} : { current }),
+  };
+}
+
+/** What a reviewer reads of a plan. */
+export function shown(plan: Plan): string {
+  return stringify(
+    {
+      [plan.isPlaced ? "selected" : plan.reason]: plan.message,
+      ...(plan.placements.length === 0
+        ? {}
+        : {
+            placements: plan.placements.map(({ variant, accelerator, replicas, contextLength, nodes }) => ({
+              variant,
+              accelerator,
+              replicas,
+              contextLength,
+              nodes: nodes.join(" "),
+            })),
+          }),
+      variants: Object.fromEntries(
+        plan.variants.map(({ name, verdict, message }) => [name, `${verdict}: ${message}`]),
+      ),
+    },
+    { lineWidth: 0 },
+  );
+}
+
+/** All cases by name. */
+export function cases(): ReadonlyMap<string, Case> {
+  return new Map(
+    readdirSync(directory)
+      .filter((name) => name.endsWith(".in.yaml"))
+      .sort()
+      .map((name) => [name.replace(".in.yaml", ""), read<Case>(name)]),
+  );
+}
+
+export const planOf = (given: Case): Plan => planModel(inputOf(given));
