@@ -69,18 +69,15 @@ async function act(
   };
   for (const object of decision.apply) {
     const resource = resourceOf(object);
-    const live = liveOf(observed, object);
-    const isOurs = object.kind === "PersistentVolumeClaim" ? isClaimOf : isOwned;
-    if (live !== undefined && !isOurs(live, observed.model)) {
-      failure ??= {
-        reason: "AdmissionDenied",
-        message: `${resource.kind} ${object.metadata.name} exists and belongs to something else; rename the Model or delete it`,
-        kind: resource.kind,
-      };
-      continue;
-    }
-    if (!needsApply(live, object)) continue;
-    await attempt(resource, object.metadata.name, () => deps.kube.apply(resource, object, signal));
+    const { name, namespace = "" } = object.metadata;
+    await attempt(resource, name, async () => {
+      // The local copies hold labelled objects only: what is missing there may be somebody else's, which force would take over.
+      const live = liveOf(observed, object) ?? (await deps.kube.get(resource, { namespace, name }, signal));
+      const isOurs = object.kind === "PersistentVolumeClaim" ? isClaimOf : isOwned;
+      if (live !== undefined && !isOurs(live, observed.model))
+        failure ??= { ...inTheWay(live, observed.model), kind: resource.kind };
+      else if (needsApply(live, object)) await deps.kube.apply(resource, object, signal);
+    });
   }
   for (const object of decision.create) {
     const resource = resourceOf(object);
@@ -103,6 +100,20 @@ function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined 
     default:
       return observed.service;
   }
+}
+
+/** What keeps an object from being ours. One of a former Model of this name goes by itself. */
+function inTheWay(live: KubeObject, model: Model): Pick<ActFailure, "reason" | "message"> {
+  const { name, ownerReferences = [], deletionTimestamp } = live.metadata;
+  const isFormer = ownerReferences.some(
+    (owner) => owner.kind === model.kind && owner.name === model.metadata.name,
+  );
+  return isFormer || deletionTimestamp !== undefined
+    ? { reason: "Progressing", message: `${live.kind} ${name} of a former Model is still being deleted` }
+    : {
+        reason: "AdmissionDenied",
+        message: `${live.kind} ${name} exists and belongs to something else; rename the Model or delete it`,
+      };
 }
 
 function isOwned(object: KubeObject, model: Model): boolean {
