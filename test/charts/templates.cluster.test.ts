@@ -89,13 +89,14 @@ describeCluster("the chart's templates", () => {
     });
   });
 
-  test("in a namespaced scope the only right on the cluster is to read nodes", async () => {
+  test("in a namespaced scope the only right on the cluster is to read nodes and their devices", async () => {
     const objects = manifests(
       await template({ scope: "namespaced", namespaces: ["a"], crds: { install: false } }),
     );
     const clusterRoles = objects.filter(({ kind }) => kind === "ClusterRole");
     expect(rulesOf(clusterRoles)).toEqual([
       { apiGroups: [""], resources: ["nodes"], verbs: ["list", "watch"] },
+      { apiGroups: ["resource.k8s.io"], resources: ["resourceslices"], verbs: ["list", "watch"] },
     ]);
   });
 
