@@ -145,7 +145,7 @@ const warmStart: Scenario = {
   method:
     "A model of 200 files that is on the volume and sealed is pulled again: by digest, as the operator's pods do, and by tag, which asks the registry for the manifest. `readBytes` is all that the process read, from files and sockets, its own code included.",
   prepare: async (bench) => {
-    const [count, sizeBytes] = [bench.isTiny ? 20 : 200, bench.size((20 * gibibyte) / 200, 8192)];
+    const [count, sizeBytes] = [bench.isTiny ? 20 : 200, bench.size(103 * mebibyte, 8192)];
     const disk = bench.storages.at(-1);
     if (disk === undefined) return [];
     const free = statfsSync(disk.directory);
