@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { positionOf } from "./chart.ts";
-import { formatLimit, formatNumber } from "./format.ts";
+import { columnOf, formatLimit, formatNumber } from "./format.ts";
 import { chooseScenarios, compareIds } from "./load-scenarios.ts";
 import { imageStart } from "./puller.ts";
 import { renderReport } from "./report.ts";
@@ -114,7 +114,13 @@ const saved = (id: string, median: number): SavedResult => ({
         {
           name: "a",
           runs: [
-            { wallSeconds: median, cpuSeconds: 2, peakRssBytes: 2 ** 20, readBytes: 0, fetchedBytes: 7 },
+            {
+              wallSeconds: median,
+              cpuSeconds: 2,
+              peakRssBytes: 2 ** 20,
+              readBytes: 0,
+              fetchedBytes: 7 * 2 ** 20,
+            },
           ],
         },
         { name: "b", runs: [{ wallSeconds: 1, cpuSeconds: 1, peakRssBytes: 2 ** 21, readBytes: 0 }] },
@@ -141,7 +147,7 @@ test("the report has goals with verdicts, all variants, versions, the machine on
   expect(rows).toContain("| T1: title of T1 (nginx): wall | ≤ 0.5× | 0.40× | 0.40–0.40 | met |");
   expect(rows).toContain("| T10: title of T10 (nginx): wall | ≤ 0.5× | 0.60× | 0.60–0.60 | **missed** |");
   expect(rows).toContain(
-    "| variant | wall, s | MiB/s | CPU, s | CPU, s/GiB | peak RSS, MiB | fetchedBytes |",
+    "| variant | wall, s | MiB/s | CPU, s | CPU, s/GiB | peak RSS, MiB | fetched, MiB |",
   );
   expect(rows).toContain(
     "| b | **1.00** (1.00–1.00) | 1024 | **1.00** (1.00–1.00) | 1.00 | **2.00** (2.00–2.00) |  |",
@@ -177,6 +183,14 @@ test.each([
   [Number.NaN, "–"],
 ])("%d is shown as %s", (value, shown) => {
   expect(formatNumber(value)).toBe(shown);
+});
+
+test.each([
+  ["settlingSeconds", "settling, s", 1],
+  ["allReadBytes", "all read, MiB", 2 ** 20],
+  ["queueLength", "queue length", 1],
+])("the figure %s has the head %j", (figure, head, unitSize) => {
+  expect(columnOf(figure)).toEqual({ head, unitSize });
 });
 
 test("limits are shown with their unit", () => {

@@ -21,3 +21,11 @@ export function formatLimit(goal: Pick<Goal, "unit" | "atMost" | "atLeast">): st
   ];
   return `${limits.join(", ")}${formatUnit(goal)}`;
 }
+
+/** How a figure such as "settlingSeconds" or "fetchedBytes" is headed, and what its values are divided by. */
+export function columnOf(figure: string): { readonly head: string; readonly unitSize: number } {
+  const [, name = figure, suffix = ""] = /^(.+?)(Seconds|Bytes)?$/.exec(figure) ?? [];
+  const words = name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  if (suffix === "Bytes") return { head: `${words}, MiB`, unitSize: 2 ** 20 };
+  return { head: suffix === "Seconds" ? `${words}, s` : words, unitSize: 1 };
+}

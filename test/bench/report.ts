@@ -1,6 +1,6 @@
 // The report of an area: the goals with their verdicts, then every series with its figures. Pure.
 
-import { formatLimit, formatNumber, formatUnit } from "./format.ts";
+import { columnOf, formatLimit, formatNumber, formatUnit } from "./format.ts";
 import type { SavedResult, SavedResults } from "./results.ts";
 import type { SeriesResult } from "./run-scenario.ts";
 import { spreadOf, type Spread, type VariantRuns } from "./statistics.ts";
@@ -53,7 +53,7 @@ function seriesTable({ variants, contentBytes }: SeriesResult): string {
     "CPU, s",
     ...(content === undefined ? [] : ["CPU, s/GiB"]),
     "peak RSS, MiB",
-    ...further,
+    ...further.map((figure) => columnOf(figure).head),
   ];
   const rows = variants.map((variant) => {
     const median = (figure: string): number => spreadOf(variant.runs.map((run) => run[figure] ?? 0)).median;
@@ -64,7 +64,7 @@ function seriesTable({ variants, contentBytes }: SeriesResult): string {
       spread(variant, "cpuSeconds", 1),
       ...(content === undefined ? [] : [formatNumber(median("cpuSeconds") / content)]),
       spread(variant, "peakRssBytes", 2 ** 20),
-      ...further.map((figure) => spread(variant, figure, 1)),
+      ...further.map((figure) => spread(variant, figure, columnOf(figure).unitSize)),
     ];
   });
   return table(head, rows);

@@ -55,7 +55,7 @@ const resume: Scenario = {
   area: "pull",
   title: "resume at 50 % on a link of 200 MiB/s",
   method:
-    "A pull of 2 GiB is killed (SIGKILL) when a server that sends exactly half of it stands still. Wall time of the next pull, over a link of 200 MiB/s for all connections together, against pulling a blob of 1 GiB over the same link. `refetchedBytes` is what the server sent beyond the missing half.",
+    "A pull of 2 GiB is killed (SIGKILL) when a server that sends exactly half of it stands still. Wall time of the next pull, over a link of 200 MiB/s for all connections together, against pulling a blob of 1 GiB over the same link. “refetched” is what the server sent beyond the missing half.",
   prepare: async (bench) => {
     const sizeBytes = bench.size(2 * gibibyte, 4 * mebibyte);
     const bytesPerSecond = bench.size(200 * mebibyte, 16 * mebibyte);
@@ -114,7 +114,7 @@ const settle: Scenario = {
   area: "pull",
   title: "sync and publication after 2 GiB",
   method:
-    "One blob of 2 GiB from nginx. `settlingSeconds` is the time from the last byte that came over the network until the model is published: the rest of hashing, the last sync, links, renames and the seal, as the puller reports it.",
+    "One blob of 2 GiB from nginx. “settling” is the time from the last byte that came over the network until the model is published: the rest of hashing, the last sync, links, renames and the seal, as the puller reports it.",
   prepare: async (bench) => {
     const content = await bench.contents.random("model.safetensors", bench.size(2 * gibibyte));
     const artifact = bench.artifact("bench/one", [content]);
@@ -143,7 +143,7 @@ const warmStart: Scenario = {
   area: "pull",
   title: "warm start of 200 files, 20 GiB",
   method:
-    "A model of 200 files that is on the volume and sealed is pulled again: by digest, as the operator's pods do, and by tag, which asks the registry for the manifest. `readBytes` is all that the process read, from files and sockets, its own code included.",
+    "A model of 200 files that is on the volume and sealed is pulled again: by digest, as the operator's pods do, and by tag, which asks the registry for the manifest. “all read” is all that the process read, from files and sockets, its own code included.",
   prepare: async (bench) => {
     const [count, sizeBytes] = [bench.isTiny ? 20 : 200, bench.size(103 * mebibyte, 8192)];
     const disk = bench.storages.at(-1);
@@ -184,7 +184,7 @@ const warmStart: Scenario = {
       after: async (_place, run) => {
         const { isWarm } = JSON.parse(run.stdout) as { readonly isWarm: boolean };
         if (!isWarm) throw new Error(`the start was not warm: ${run.stdout}`);
-        return { ...pullFigures(run), readMebibytes: run.readBytes / mebibyte };
+        return { ...pullFigures(run), allReadBytes: run.readBytes };
       },
     });
     const repository = `${server.host}/${artifact.repository}`;
