@@ -42,8 +42,12 @@ function computeCapability(labels: Labels): readonly [number, number] | undefine
   return major === undefined || minor === undefined || minor >= 1000 ? undefined : [major, minor];
 }
 
-/** Nominal size in a product's name, GB: `NVIDIA-A100-SXM4-80GB` -> 80; the profile's of a MIG slice. */
+/**
+ * Nominal size in a product's name, GB: `NVIDIA-A100-SXM4-80GB` -> 80; the profile's of a MIG slice. The 480 GB of a
+ * GH200 are its CPU's.
+ */
 function nominalGigabytes(product: string): number | undefined {
+  if (product.includes("GH200")) return undefined;
   const slice = /-MIG-\d+g\.(\d{1,3})gb/.exec(product);
   const match = slice ?? /(?:^|[-_ ])(\d{1,3})GB/.exec(product);
   return match?.[1] === undefined ? undefined : Number(match[1]);
