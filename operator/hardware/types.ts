@@ -63,6 +63,8 @@ export type FreeCapacity = {
 
 export type NodeHardware = {
   readonly name: string;
+  /** Equal for nodes that differ in nothing but name, labels, amounts of RAM and CPU, and what is free; absent: not computed yet. */
+  readonly hardwareKey?: string;
   /** kubernetes.io/arch; undefined when unlabelled. */
   readonly architecture?: string;
   readonly platform?: Platform;

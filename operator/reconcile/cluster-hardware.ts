@@ -6,6 +6,7 @@ import { withFreeCapacity } from "../hardware/free-capacity.ts";
 import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { CacheChange, ObjectCache } from "../kube/types.ts";
+import { hardwareKeyOf } from "../selection/node-groups.ts";
 import { hardwareFingerprint } from "./node-fingerprint.ts";
 import { TakenCapacity, type ScheduledPod } from "./taken-capacity.ts";
 
@@ -72,7 +73,8 @@ export class ClusterHardware {
     const known = this.#joined.get(node);
     if (known?.slices === slices) return known.hardware;
     const ofNode = [...(this.#slices.get(node.metadata.name)?.values() ?? [])];
-    const hardware = withSlices(nodeHardware(node), ofNode);
+    const joined = withSlices(nodeHardware(node), ofNode);
+    const hardware = { ...joined, hardwareKey: hardwareKeyOf(joined) };
     this.#joined.set(node, { slices, hardware });
     return hardware;
   }

@@ -1,13 +1,21 @@
 // Tries one candidate in one way (devices asked for in one way, or CPUs) with one context length on all nodes. Pure.
 
 import type { JsonObject, SelectionSpec } from "../api/model.ts";
-import { deviceWayKey, deviceWays } from "../hardware/device-way.ts";
+import { deviceWays } from "../hardware/device-way.ts";
 import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
 import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import { engineMemory } from "./engine-memory.ts";
-import { obstacle, type Obstacle, type PodDemand } from "./fit.ts";
+import {
+  lastingObstacle,
+  offersWay,
+  selectorObstacle,
+  takenObstacle,
+  type Obstacle,
+  type PodDemand,
+} from "./fit.ts";
 import { contextLengths, estimateFootprint } from "./footprint.ts";
 import { nodeAffinityTerms } from "./node-affinity.ts";
+import { groupNodes, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
 import { deviceTolerations } from "./tolerations.ts";
 import type { Candidate, Footprint, Placement } from "./types.ts";
 
@@ -29,26 +37,83 @@ export type Attempt = {
   /** With a shorter context than wanted, which nobody asked for. */
   readonly isShort: boolean;
   /** Memory that is left over on the roomiest matching node, bytes; 0 where nothing is compared. */
-  readonly headroomBytes: number;
+  readonly headroomBytes: () => number;
 };
 
+/** Nodes with the same obstacle, by name. */
+type Refused = { readonly obstacle: Obstacle; readonly nodes: readonly NodeHardware[] };
+
+const shownNodes = 3;
+
 /** Words for what the obstacles of all nodes have in common: the best of those too small, then counts of the rest. */
-function describeObstacles(
-  obstacles: readonly { readonly node: string; readonly obstacle: Obstacle }[],
-): readonly string[] {
+function describeObstacles(refused: readonly Refused[]): readonly string[] {
   const parts: string[] = [];
-  const best = obstacles
-    .flatMap(({ node, obstacle: found }) => (found.kind === "memory" ? [{ node, has: found.hasBytes }] : []))
-    .sort((one, other) => other.has - one.has || (one.node < other.node ? -1 : 1))[0];
-  if (best !== undefined) parts.push(`best node ${best.node} has ${formatBytes(best.has)}`);
-  const lacking = obstacles.filter(({ obstacle: found }) => found.kind === "no-accelerator").length;
+  const best = refused
+    .flatMap(({ obstacle: found, nodes }) =>
+      found.kind === "memory" ? [{ name: nodes[0]?.name ?? "", has: found.hasBytes }] : [],
+    )
+    .sort((one, other) => other.has - one.has || (one.name < other.name ? -1 : 1))[0];
+  if (best !== undefined) parts.push(`best node ${best.name} has ${formatBytes(best.has)}`);
+  const count = (of: readonly Refused[]): number => of.reduce((sum, { nodes }) => sum + nodes.length, 0);
+  const lacking = count(refused.filter(({ obstacle: found }) => found.kind === "no-accelerator"));
   if (lacking > 0) parts.push(`${lacking} ${lacking === 1 ? "node lacks" : "nodes lack"} a GPU`);
-  const others = obstacles
-    .flatMap(({ node, obstacle: found }) => ("what" in found ? [{ node, what: found.what }] : []))
-    .sort((one, other) => (one.node < other.node ? -1 : 1));
-  parts.push(...others.slice(0, 3).map(({ node, what }) => `${node}: ${what}`));
-  if (others.length > 3) parts.push(`and ${others.length - 3} more nodes`);
+  const others = refused.filter(({ obstacle: found }) => "what" in found);
+  const shown = others
+    .flatMap(({ obstacle: found, nodes }) =>
+      nodes.slice(0, shownNodes).map(({ name }) => ({ name, what: "what" in found ? found.what : "" })),
+    )
+    .sort((one, other) => (one.name < other.name ? -1 : 1))
+    .slice(0, shownNodes);
+  parts.push(...shown.map(({ name, what }) => `${name}: ${what}`));
+  const more = count(others) - shown.length;
+  if (more > 0) parts.push(`and ${more} more nodes`);
   return parts;
+}
+
+/** Nodes that the pod fits, those of them with room now, and why the others do not; all by name. */
+function sift(
+  grouped: GroupedNodes,
+  demand: PodDemand,
+): {
+  readonly matching: readonly NodeHardware[];
+  readonly free: readonly NodeHardware[];
+  readonly refused: readonly Refused[];
+  readonly taken: readonly Refused[];
+} {
+  const refused: Refused[] = [];
+  const taken: Refused[] = [];
+  const fitting: NodeGroup[] = [];
+  for (const group of grouped.groups) {
+    const found = lastingObstacle(group.sample, demand);
+    if (found === undefined) fitting.push(group);
+    else refused.push({ obstacle: found, nodes: group.nodes });
+  }
+  if (fitting.length === 0) return { matching: [], free: [], refused, taken };
+  const hasTerms = (demand.requirements.nodeSelectorTerms ?? []).length > 0;
+  // 1: fits; 2: fits, but others hold what it needs. By place, so that the lists are in the order of names without sorting them.
+  const marks = new Uint8Array(grouped.nodes.length);
+  for (const { nodes, places } of fitting) {
+    for (let index = 0; index < nodes.length; index += 1) {
+      const node = nodes[index];
+      const place = places[index];
+      if (node === undefined || place === undefined) continue;
+      const excluded = hasTerms ? selectorObstacle(node, demand) : undefined;
+      if (excluded !== undefined) {
+        refused.push({ obstacle: excluded, nodes: [node] });
+        continue;
+      }
+      const found = takenObstacle(node, demand);
+      marks[place] = found === undefined ? 1 : 2;
+      if (found !== undefined) taken.push({ obstacle: found, nodes: [node] });
+    }
+  }
+  const matching = grouped.nodes.filter((_, place) => marks[place] !== 0);
+  return {
+    matching,
+    free: taken.length === 0 ? matching : grouped.nodes.filter((_, place) => marks[place] === 1),
+    refused,
+    taken,
+  };
 }
 
 /** What the user states of memory goes before the estimate. */
@@ -100,15 +165,9 @@ export function attempt(
     device: way === undefined ? undefined : { way, count, memoryBytes: deviceBytes },
     memoryBytes: hostBytes,
   };
-  const matching: NodeHardware[] = [];
-  const free: string[] = [];
-  const obstacles: { node: string; obstacle: Obstacle }[] = [];
-  for (const node of input.nodes) {
-    const found = obstacle(node, demand);
-    if (found === undefined || found.kind === "taken") matching.push(node);
-    if (found === undefined) free.push(node.name);
-    else obstacles.push({ node: node.name, obstacle: found });
-  }
+  const grouped = groupNodes(input.nodes);
+  const { matching, free, refused, taken } = sift(grouped, demand);
+  const names = matching.map(({ name }) => name);
   const isShort = contextLength < (contextLengths(artifact.facts, input.selection.contextLength)[0] ?? 0);
   const needed =
     (way === undefined
@@ -125,43 +184,52 @@ export function attempt(
       ...(way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {}),
       memoryBytes: hostBytes,
       footprint,
-      nodeSelectorTerms: nodeAffinityTerms(demand, input.nodes),
-      matchingNodes: matching.map(({ name }) => name).sort(),
-      freeNodes: free.sort(),
+      // Only of the attempt that is chosen: see withTerms.
+      nodeSelectorTerms: [],
+      matchingNodes: names,
+      freeNodes: free === matching ? names : free.map(({ name }) => name),
       isCpuFallback: way === undefined && accelerator !== undefined && accelerator.vendor !== "none",
     },
     isShort,
-    isTooLarge: matching.length === 0 && obstacles.some(({ obstacle: found }) => found.kind === "memory"),
-    headroomBytes: Math.max(0, ...matching.map((node) => headroom(node, demand))),
+    isTooLarge: matching.length === 0 && refused.some(({ obstacle: found }) => found.kind === "memory"),
+    headroomBytes: () => matching.reduce((most, node) => Math.max(most, headroom(node, demand)), 0),
     message:
       matching.length > 0
         ? [
             `${needed}; fits ${matching.length} of ${input.nodes.length} nodes`,
-            ...(isTaken
-              ? [
-                  "none has room now",
-                  ...describeObstacles(obstacles.filter(({ obstacle: { kind } }) => kind === "taken")),
-                ]
-              : []),
+            ...(isTaken ? ["none has room now", ...describeObstacles(taken)] : []),
           ].join("; ")
-        : [needed, ...describeObstacles(obstacles)].join("; "),
+        : [needed, ...describeObstacles(refused)].join("; "),
   };
+}
+
+/** The attempt's placement with its node affinity, which costs too much to be made for each attempt. */
+export function withTerms(input: AttemptInput, { placement, demand }: Attempt): Placement {
+  return { ...placement, nodeSelectorTerms: nodeAffinityTerms(demand, groupNodes(input.nodes).nodes) };
 }
 
 /** What is left of the memory that counts (of the devices, else of the host), bytes. */
 function headroom(node: NodeHardware, { device, memoryBytes }: PodDemand): number {
   if (device === undefined)
     return (node.free?.memoryBytes ?? node.allocatableMemoryBytes ?? memoryBytes) - memoryBytes;
-  const key = deviceWayKey(device.way);
-  const found = node.accelerators.find((each) => deviceWayKey(each) === key);
+  const found = node.accelerators.find((each) => offersWay(each, device));
   return ((found?.memoryBytes ?? device.memoryBytes) - device.memoryBytes) * device.count;
+}
+
+const samples = new WeakMap<readonly NodeHardware[], readonly NodeHardware[]>();
+
+/** One node of each group: which ways there are does not depend on more. */
+function samplesOf(nodes: readonly NodeHardware[]): readonly NodeHardware[] {
+  const found = samples.get(nodes) ?? groupNodes(nodes).groups.map(({ sample }) => sample);
+  samples.set(nodes, found);
+  return found;
 }
 
 /** Tries one candidate as stated in each way that the cluster offers: the first with room, else the first that fits. */
 function attemptStatedAt(input: AttemptInput, candidate: Candidate, contextLength: number): Attempt {
   const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
   if (vendor === "none") return attempt(input, candidate, undefined, contextLength);
-  const attempts = deviceWays(vendor, input.nodes).map((way) =>
+  const attempts = deviceWays(vendor, samplesOf(input.nodes)).map((way) =>
     attempt(input, candidate, way, contextLength),
   );
   const found =
@@ -206,7 +274,7 @@ export function attemptStated(input: AttemptInput, candidate: Candidate, keptLen
 /** The candidate as stated, in each way that the cluster offers and some node fits, in the order of the ways. */
 export function attemptsStated(input: AttemptInput, candidate: Candidate): readonly Attempt[] {
   const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
-  const ways = vendor === "none" ? [undefined] : deviceWays(vendor, input.nodes);
+  const ways = vendor === "none" ? [undefined] : deviceWays(vendor, samplesOf(input.nodes));
   return ways
     .map((way) =>
       firstLength(candidate, input.selection, undefined, (length) => attempt(input, candidate, way, length)),
@@ -221,8 +289,7 @@ export function capacityOf(node: NodeHardware, { device, memoryBytes }: PodDeman
     if (free !== undefined) return Math.max(0, Math.floor(free / need)) + own;
     return all === undefined ? 0 : Math.floor(all / need);
   };
-  const key = device === undefined ? undefined : deviceWayKey(device.way);
-  const found = node.accelerators.find((each) => deviceWayKey(each) === key);
+  const found = device === undefined ? undefined : node.accelerators.find((each) => offersWay(each, device));
   const most = Math.min(
     device === undefined ? Number.POSITIVE_INFINITY : room(found?.freeCount, found?.count, device.count),
     room(node.free?.memoryBytes, node.allocatableMemoryBytes, memoryBytes),

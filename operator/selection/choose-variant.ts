@@ -8,12 +8,13 @@ import {
   attemptsStated,
   attemptStated,
   capacityOf,
+  withTerms,
   type Attempt,
   type AttemptInput,
 } from "./attempt.ts";
 import { compareQuality } from "./quality.ts";
 import { divideReplicas } from "./shares.ts";
-import type { Candidate, Choice, Share, VariantVerdict } from "./types.ts";
+import type { Candidate, Choice, Placement, Share, VariantVerdict } from "./types.ts";
 
 export type SelectionInput = AttemptInput & {
   /** In the user's order, which is the order of preference. */
@@ -84,7 +85,7 @@ function policyOrder(input: SelectionInput): (one: Attempt, other: Attempt) => n
       onCpus(one) - onCpus(other) ||
       Number(one.isShort) - Number(other.isShort) ||
       compareQuality(one.candidate.artifact, other.candidate.artifact) ||
-      other.headroomBytes - one.headroomBytes ||
+      other.headroomBytes() - one.headroomBytes() ||
       (one.candidate.variant.name < other.candidate.variant.name
         ? -1
         : one.candidate.variant.name > other.candidate.variant.name
@@ -132,18 +133,27 @@ function sharesOf(input: SelectionInput, tried: readonly Tried[]): readonly Shar
       current: input.selection.reselect === "OnNodeChange" ? 0 : (input.currentShares?.get(key) ?? 0),
     })),
   );
-  return classes.map(({ each: { candidate, placement }, nodes, key }, index) => ({
-    key,
-    candidate,
-    placement,
-    replicas: counts[index] ?? 0,
-    nodes: nodes.map(({ name }) => name).sort(),
-    avoid: classes.slice(0, index).flatMap(({ each }) => marksOf(each, placement.accelerator !== "none")),
-  }));
+  const placements = classes.map(({ each }) => withTerms(input, each));
+  return classes.flatMap(({ each: { candidate }, nodes, key }, index) => {
+    const placement = placements[index];
+    if (placement === undefined) return [];
+    return [
+      {
+        key,
+        candidate,
+        placement,
+        replicas: counts[index] ?? 0,
+        nodes: nodes.map(({ name }) => name).sort(),
+        avoid: placements
+          .slice(0, index)
+          .flatMap((better) => marksOf(better, placement.accelerator !== "none")),
+      },
+    ];
+  });
 }
 
 /** Labels by which a pod of another class can tell the nodes of this one: those that are compared with numbers. */
-function marksOf({ placement }: Attempt, usesDevice: boolean): readonly NodeSelectorRequirement[] {
+function marksOf(placement: Placement, usesDevice: boolean): readonly NodeSelectorRequirement[] {
   const marks = new Map<string, NodeSelectorRequirement>();
   for (const { key, operator, values = [] } of placement.nodeSelectorTerms.flatMap(
     (term) => term.matchExpressions ?? [],
@@ -212,7 +222,8 @@ export function chooseVariant(input: SelectionInput): Choice {
     return verdictOf(isSelected ? chosen : stated, candidate, isSelected);
   });
   if (chosen !== undefined) {
-    const { candidate, placement } = chosen;
+    const { candidate } = chosen;
+    const placement = withTerms(input, chosen);
     const share = { key: "", candidate, placement, replicas: input.replicas, avoid: [] };
     return {
       kind: "selected",

@@ -127,8 +127,20 @@ function suitableDevices(
 }
 
 /** What other pods hold of what the pod needs, on a node that fits; undefined: there is room, or nobody counted. */
-function takenObstacle({ free }: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  const { cpuMillis, memoryBytes, pods } = free ?? {};
+export function takenObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
+  const { free } = node;
+  const { device } = demand;
+  if (device !== undefined && node.accelerators.some(({ freeCount }) => freeCount !== undefined)) {
+    const devices = suitableDevices(node, demand, device);
+    if ("count" in devices && devices.freeCount !== undefined && devices.freeCount < device.count) {
+      return {
+        kind: "taken",
+        what: `${devices.count - devices.freeCount} of its ${devices.count} GPUs are taken`,
+      };
+    }
+  }
+  if (free === undefined) return undefined;
+  const { cpuMillis, memoryBytes, pods } = free;
   if (memoryBytes !== undefined && memoryBytes < demand.memoryBytes) {
     return { kind: "taken", what: `only ${formatBytes(Math.max(0, memoryBytes))} of its RAM are free` };
   }
@@ -140,6 +152,19 @@ function takenObstacle({ free }: NodeHardware, demand: PodDemand): Obstacle | un
 
 /** The first thing that keeps the pod off the node; undefined when it fits. `taken` only when nothing else does. */
 export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
+  return lastingObstacle(node, demand) ?? selectorObstacle(node, demand) ?? takenObstacle(node, demand);
+}
+
+/** The user's own terms, which may read any label. */
+export function selectorObstacle(node: NodeHardware, { requirements }: PodDemand): Obstacle | undefined {
+  const { nodeSelectorTerms = [] } = requirements;
+  return nodeSelectorTerms.length === 0 || matchesNodeSelector(node, nodeSelectorTerms)
+    ? undefined
+    : { kind: "other", what: "nodeSelectorTerms exclude it" };
+}
+
+/** What no pod that ends would change, labels apart. */
+export function lastingObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
   const { requirements } = demand;
   if (node.operatingSystem !== undefined && node.operatingSystem !== "linux") {
     return { kind: "other", what: `it runs ${node.operatingSystem}` };
@@ -153,9 +178,6 @@ export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | unde
   }
   const missing = (requirements.cpuFeatures ?? []).filter((feature) => !node.cpuFeatures.includes(feature));
   if (missing.length > 0) return { kind: "other", what: `its CPU does not state ${missing.join(", ")}` };
-  if (!matchesNodeSelector(node, requirements.nodeSelectorTerms ?? [])) {
-    return { kind: "other", what: "nodeSelectorTerms exclude it" };
-  }
   const { device } = demand;
   const devices = device === undefined ? undefined : suitableDevices(node, demand, device);
   if (devices !== undefined && "obstacle" in devices) return devices.obstacle;
@@ -178,12 +200,5 @@ export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | unde
   }
   const taint = untoleratedTaint(node, demand.tolerations);
   if (taint !== undefined) return { kind: "other", what: `its taint ${taint.key} is not tolerated` };
-  if (node.isUnschedulable) return { kind: "other", what: "it is cordoned" };
-  if (device !== undefined && devices?.freeCount !== undefined && devices.freeCount < device.count) {
-    return {
-      kind: "taken",
-      what: `${devices.count - devices.freeCount} of its ${devices.count} GPUs are taken`,
-    };
-  }
-  return takenObstacle(node, demand);
+  return node.isUnschedulable ? { kind: "other", what: "it is cordoned" } : undefined;
 }
