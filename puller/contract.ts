@@ -140,7 +140,7 @@ export type ArchitectureFacts = {
  */
 export type RegistryRequirements = {
   readonly accelerator?: {
-    readonly vendor: "nvidia" | "amd" | "intel" | "none";
+    readonly vendor: "nvidia" | "amd" | "intel" | "habana" | "none";
     readonly count?: number;
     /** Quantity. */
     readonly memoryPerDevice?: string;

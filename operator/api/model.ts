@@ -1,6 +1,12 @@
 // The Model resource as TypeScript: equal to crds/ by test. Plain readonly data; defaults of the schema are already filled in.
 
-import type { ArchitectureFacts, FailureCode, ModelFormat, Packaging } from "../../puller/contract.ts";
+import type {
+  ArchitectureFacts,
+  DiscoveredVariant,
+  FailureCode,
+  ModelFormat,
+  Packaging,
+} from "../../puller/contract.ts";
 import type { KubeObject, ObjectMeta, Resource } from "../kube/types.ts";
 import type { Condition } from "./conditions.ts";
 
@@ -108,6 +114,15 @@ export type VariantSpec = {
   readonly runtime?: RuntimeSpec;
 };
 
+/** Where variants are found instead of listed: exactly one of `index` and `tags`. */
+export type VariantsFrom = {
+  /** Only ever true. */
+  readonly index?: boolean;
+  readonly tags?: { readonly pattern: string };
+  /** Of every found variant, as far as neither the registry nor a listed variant of the same name says otherwise. */
+  readonly requirements?: Requirements;
+};
+
 export type SelectionSpec = {
   readonly policy?: "FirstFit" | "BestFit";
   /** Tokens of one sequence that the runtime is started for. */
@@ -145,7 +160,7 @@ export type PullerSpec = {
 export type ModelSpec = {
   readonly source: ModelSource;
   readonly variants?: readonly VariantSpec[];
-  readonly variantsFrom?: { readonly index?: boolean; readonly tags?: { readonly pattern: string } };
+  readonly variantsFrom?: VariantsFrom;
   readonly selection?: SelectionSpec;
   readonly storage?: StorageSpec;
   readonly puller?: PullerSpec;
@@ -201,6 +216,10 @@ export type VariantStatus = {
   readonly adapterBytes?: number;
   readonly entry?: string;
   readonly facts?: ArchitectureFacts;
+  /** Hardware that the registry says it needs (`RegistryRequirements`); of found variants only. */
+  readonly requirements?: JsonObject;
+  /** Digest of the index whose entry was read with it, or `tags`; of found variants only. */
+  readonly describedBy?: string;
   /** Device memory (or RAM) that serving needs, bytes. */
   readonly requiredBytes?: number;
   readonly footprint?: FootprintStatus;
@@ -248,11 +267,27 @@ export type PullStatus = {
   };
 };
 
+/** What `spec.variantsFrom` led to. */
+export type DiscoveryStatus = {
+  /** What was asked, so that an answer to another question is not taken for one to this. */
+  readonly question: string;
+  /** Of the index. */
+  readonly digest?: string;
+  readonly resolvedAt?: string;
+  /** The best in quality first. */
+  readonly variants?: readonly DiscoveredVariant[];
+  /** What was left out, and why. */
+  readonly leftOut?: string;
+  /** Why there is no answer yet. */
+  readonly failure?: { readonly code: FailureCode; readonly message: string };
+};
+
 export type ModelStatus = {
   readonly observedGeneration?: number;
   /** For people and printer columns only: never a contract. */
   readonly phase?: string;
   readonly source?: { readonly digest: string; readonly resolvedAt: string };
+  readonly discovery?: DiscoveryStatus;
   readonly selected?: SelectedStatus;
   readonly variants?: readonly VariantStatus[];
   readonly pull?: PullStatus;

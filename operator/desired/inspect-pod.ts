@@ -11,14 +11,32 @@ import {
   registryVolumeMounts,
   registryVolumes,
 } from "./puller-container.ts";
-import type { InspectInput } from "./types.ts";
+import type { InspectInput, InspectQuestion } from "./types.ts";
 
 /** How long an inspection may take before the kubelet ends it, seconds. */
 const activeDeadlineSeconds = 600;
 
+function questionArguments(
+  references: readonly string[],
+  question: InspectQuestion | undefined,
+): readonly string[] {
+  const read = references.map((reference) => `--reference=${reference}`);
+  switch (question?.kind) {
+    case undefined:
+      return read;
+    case "index":
+      return references.map((reference) => `--index=${reference}`);
+    case "tags":
+      return [...read, `--tags=${question.pattern}`];
+    case "described":
+      return [...read, question.index === undefined ? "--requirements" : `--index=${question.index}`];
+  }
+}
+
 /** The complete inspect pod. */
 export function inspectPod(input: InspectInput): KubeObject {
-  const { model, configuration, references, attempt, round } = input;
+  const { model, configuration, references, attempt, question } = input;
+  const round = question === undefined ? input.round : `${input.round} ${JSON.stringify(question)}`;
   const pod = {
     apiVersion: "v1",
     kind: "Pod",
@@ -33,7 +51,7 @@ export function inspectPod(input: InspectInput): KubeObject {
           imagePullPolicy: configuration.pullerImagePullPolicy,
           args: [
             "inspect",
-            ...references.map((reference) => `--reference=${reference}`),
+            ...questionArguments(references, question),
             "--output=json",
             "--termination-log=/dev/termination-log",
             ...registryArguments(model, references),

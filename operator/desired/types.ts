@@ -19,12 +19,21 @@ export type WorkloadInput = {
   readonly claim?: Claim;
 };
 
+/** What an inspect pod is asked besides what its references hold. */
+export type InspectQuestion =
+  /** What the entries of this index say of them. */
+  | { readonly kind: "described"; readonly index?: string }
+  /** Which variants there are: the children of the index that is the one reference, or the tags of its repository. */
+  | { readonly kind: "index" }
+  | { readonly kind: "tags"; readonly pattern: string };
+
 /** What an inspect pod is rendered from. */
 export type InspectInput = {
   readonly model: Model;
   readonly configuration: OperatorConfiguration;
   /** Full references, at most `maxInspectReferences`. */
   readonly references: readonly string[];
+  readonly question?: InspectQuestion;
   /** 0 for the first try; part of the name, so that a retry is another pod. */
   readonly attempt: number;
   /** Differs between refreshes of the same references. */

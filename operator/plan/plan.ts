@@ -5,7 +5,7 @@ import type { FootprintStatus, ModelSpec, Verdict } from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
 import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
 import { footprintStatus } from "../reconcile/decide.ts";
-import { effectiveVariants, runtimeFor, tolerationsOf } from "../reconcile/variants.ts";
+import { effectiveVariants, runtimeFor, tolerationsOf, withRequirements } from "../reconcile/variants.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate } from "../selection/types.ts";
 
@@ -52,11 +52,21 @@ export type Plan = {
 
 /** The variants with what is known of each. */
 function resolvedVariants({ spec, facts }: PlanInput) {
-  return effectiveVariants(spec).map(({ variant, reference }) => ({
-    variant,
-    reference,
-    result: facts.get(reference),
-  }));
+  // What was found says so by its name: `puller inspect --index` or `--tags`, or a status.
+  const found = [...facts.values()].flatMap((each) =>
+    "digest" in each && "name" in each && typeof each.name === "string"
+      ? [{ name: each.name, reference: `@${each.digest}` }]
+      : [],
+  );
+  return effectiveVariants(spec, { variants: found }).map((each) => {
+    const result = each.failure ?? facts.get(each.reference);
+    const artifact = artifactOf(result);
+    return {
+      variant: artifact === undefined ? each.variant : withRequirements(each, artifact, spec),
+      reference: each.reference,
+      result,
+    };
+  });
 }
 
 /** What the choice is given. */

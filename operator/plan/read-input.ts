@@ -109,9 +109,13 @@ export function readFacts(text: string, file: string): ReadonlyMap<string, Inspe
 /** What a Model's status knows of its references. */
 export function factsOfStatus(model: Model): ReadonlyMap<string, InspectResult> {
   return new Map(
-    (model.status?.variants ?? []).flatMap(({ reference }) => {
-      const known = knownArtifact(model, reference);
-      return known === undefined ? [] : [[reference, known] as const];
+    (model.status?.variants ?? []).flatMap((each) => {
+      const known = knownArtifact(model, each);
+      const { name, reference, describedBy } = each;
+      // Found variants have their names from here, as in the puller's own output.
+      return known === undefined
+        ? []
+        : [[reference, describedBy === undefined ? known : { ...known, name }] as const];
     }),
   );
 }

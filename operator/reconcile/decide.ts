@@ -9,14 +9,17 @@ import type { KubeObject } from "../kube/types.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, Footprint } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
-import { planInspection, type InspectionPlan } from "./inspection.ts";
+import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
-import { effectiveVariants, knownArtifact, runtimeFor, tolerationsOf } from "./variants.ts";
+import { discoveryQuestion, knownArtifact, runtimeFor, tolerationsOf, withRequirements } from "./variants.ts";
 
 /** What became of one variant's reference. */
 export type ResolvedVariant = {
+  /** With all its requirements, once its artifact is known. */
   readonly variant: VariantSpec;
   readonly reference: string;
+  /** Set for a found variant. */
+  readonly describedBy?: string;
   readonly artifact: InspectFacts | undefined;
   readonly failure: InspectFailure | undefined;
 };
@@ -35,12 +38,21 @@ export type Decision = {
 
 /** Each variant with the newest that is known of its reference: an answer just read, else the status. */
 function resolveVariants(observed: Observed, inspection: InspectionPlan): readonly ResolvedVariant[] {
-  return effectiveVariants(observed.model.spec).map(({ variant, reference }) => {
-    const told = inspection.results.get(reference);
-    const known = knownArtifact(observed.model, reference);
+  return inspection.variants.map((each) => {
+    const { variant, reference, describedBy } = each;
+    const told = inspection.results.get(resultKey(each));
+    const known = knownArtifact(observed.model, each);
     const artifact = told !== undefined && !isInspectFailure(told) ? told : known;
-    const failure = told !== undefined && isInspectFailure(told) ? told : pastFailure(observed, reference);
-    return { variant, reference, artifact, failure: artifact === undefined ? failure : undefined };
+    const failure =
+      each.failure ??
+      (told !== undefined && isInspectFailure(told) ? told : pastFailure(observed, reference));
+    return {
+      variant: artifact === undefined ? variant : withRequirements(each, artifact, observed.model.spec),
+      reference,
+      ...(describedBy === undefined ? {} : { describedBy }),
+      artifact,
+      failure: artifact === undefined ? failure : undefined,
+    };
   });
 }
 
@@ -83,9 +95,13 @@ export function decide(observed: Observed): Decision {
           },
         ],
   );
-  const isUndecided = variants.some(
-    ({ artifact, failure }) => artifact === undefined && failure === undefined,
-  );
+  const { discovery } = inspection;
+  const isSearching =
+    discoveryQuestion(observed.model.spec) !== undefined &&
+    discovery?.variants === undefined &&
+    discovery?.failure === undefined;
+  const isUndecided =
+    isSearching || variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined);
   const current = currentVariant(observed);
   const choice =
     isUndecided || candidates.length === 0
@@ -135,7 +151,7 @@ function desiredObjects(
 
 /** The verdicts of the choice and the failures of the references, in the user's order, for the status. */
 export function variantStatuses(decision: Decision): readonly VariantStatus[] {
-  return decision.variants.map(({ variant, reference, artifact, failure }) => {
+  return decision.variants.map(({ variant, reference, artifact, failure, describedBy }) => {
     const verdict = decision.choice?.verdicts.find(({ name }) => name === variant.name);
     return {
       name: variant.name,
@@ -154,6 +170,10 @@ export function variantStatuses(decision: Decision): readonly VariantStatus[] {
             ...(artifact.adapterBytes === undefined ? {} : { adapterBytes: artifact.adapterBytes }),
             ...(artifact.entry === undefined ? {} : { entry: artifact.entry }),
             ...(artifact.facts === undefined ? {} : { facts: artifact.facts }),
+            ...(describedBy === undefined ? {} : { describedBy }),
+            ...(describedBy === undefined || artifact.requirements === undefined
+              ? {}
+              : { requirements: artifact.requirements }),
           }),
       ...(failure !== undefined
         ? {

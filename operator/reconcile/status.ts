@@ -9,6 +9,7 @@ import type { Choice } from "../selection/types.ts";
 import { storageState } from "./claims.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import type { Observed } from "./observed.ts";
+import { discoveryQuestion } from "./variants.ts";
 import { workloadState, type WorkloadState } from "./workload-state.ts";
 
 /** Why an object could not be written: the reason for the condition, and the API server's words. */
@@ -30,9 +31,18 @@ function needsPerson(reason: Reason): boolean {
   return reason in failureExitCodes && !isRetryable(reason as keyof typeof failureExitCodes);
 }
 
-function sourceResolved(decision: Decision): Draft {
+function sourceResolved(decision: Decision, question: string | undefined): Draft {
   const { variants, inspection } = decision;
-  const failures = variants.flatMap(({ failure }) => failure ?? []);
+  const { discovery } = inspection;
+  if (question !== undefined && discovery?.variants === undefined && discovery?.failure === undefined) {
+    const held = inspection.podFailure;
+    return held === undefined
+      ? { status: "Unknown", reason: "Resolving", message: `looking for variants: ${question}` }
+      : { status: "False", reason: held.reason, message: `inspect pod: ${held.message}` };
+  }
+  const searched =
+    discovery?.failure === undefined ? [] : [{ ...discovery.failure, reference: discovery.question }];
+  const failures = [...searched, ...variants.flatMap(({ failure }) => failure ?? [])];
   const read = variants.filter(({ artifact }) => artifact !== undefined).length;
   const first = failures.find(({ code }) => !isRetryable(code)) ?? failures[0];
   if (first !== undefined && read === 0) {
@@ -44,7 +54,7 @@ function sourceResolved(decision: Decision): Draft {
       isStalled: failures.every(({ code }) => needsPerson(code)),
     };
   }
-  if (read + failures.length < variants.length) {
+  if (variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined)) {
     const failure = inspection.podFailure;
     return failure === undefined
       ? {
@@ -61,10 +71,11 @@ function sourceResolved(decision: Decision): Draft {
       message: `${read} of ${variants.length} variants were read; ${first.reference}: ${first.code}: ${first.message}`,
     };
   }
+  const message = `${read === 1 ? "the reference was" : `all ${read} references were`} read`;
   return {
     status: "True",
     reason: "Resolved",
-    message: `${read === 1 ? "the reference was" : `all ${read} references were`} read`,
+    message: discovery?.leftOut === undefined ? message : `${message}; ${discovery.leftOut}`,
   };
 }
 
@@ -78,6 +89,12 @@ function selectionReason(model: Model, choice: Extract<Choice, { kind: "selected
 
 function variantSelected(model: Model, decision: Decision, source: Draft): Draft {
   const { choice } = decision;
+  const { selected, observedGeneration } = model.status ?? {};
+  const isRefresh = observedGeneration === model.metadata.generation && decision.inspection.isPending;
+  if (choice === undefined && selected !== undefined && isRefresh) {
+    // What was found anew is being read; until then nothing changes.
+    return { status: "True", reason: "Selected", message: selected.reason };
+  }
   if (choice === undefined) {
     return source.status === "False"
       ? {
@@ -287,7 +304,7 @@ export function modelStatus(
   const { model, nowMs } = observed;
   const isSuspended = model.spec.suspend === true;
   const selected = selectedStatus(observed, decision);
-  const source = sourceResolved(decision);
+  const source = sourceResolved(decision, discoveryQuestion(model.spec));
   const drafts: Partial<Record<ConditionType, Draft>> = {
     SourceResolved: source,
     VariantSelected: variantSelected(model, decision, source),
@@ -318,6 +335,7 @@ export function modelStatus(
     observedGeneration: model.metadata.generation ?? 0,
     phase: phaseOf(drafts, isSuspended),
     ...(digest === undefined || resolvedAt === undefined ? {} : { source: { digest, resolvedAt } }),
+    ...(decision.inspection.discovery === undefined ? {} : { discovery: decision.inspection.discovery }),
     ...(selected === undefined ? {} : { selected }),
     variants: variantStatuses(decision),
     ...(workload === undefined

@@ -1,32 +1,117 @@
 // The variants of a Model with their full references, and the runtime that would serve each. Pure.
 
-import type { InspectFacts, ModelFormat } from "../../puller/contract.ts";
+import {
+  maxDiscoveredVariants,
+  type InspectFacts,
+  type InspectFailure,
+  type ModelFormat,
+  type RegistryRequirements,
+} from "../../puller/contract.ts";
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
-import type { JsonObject, Model, ModelSpec, VariantSpec, VariantStatus } from "../api/model.ts";
+import type {
+  DiscoveryStatus,
+  JsonObject,
+  Model,
+  ModelSpec,
+  VariantSpec,
+  VariantStatus,
+} from "../api/model.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 
-export type EffectiveVariant = { readonly variant: VariantSpec; readonly reference: string };
+export type EffectiveVariant = {
+  readonly variant: VariantSpec;
+  readonly reference: string;
+  /** Set for a found variant: what its hardware needs are read from besides itself; see `VariantStatus.describedBy`. */
+  readonly describedBy?: string;
+  /** Set where there is nothing to be read. */
+  readonly failure?: InspectFailure;
+};
 
 /** Name of the one variant of a Model that lists none. */
 export const defaultVariantName = "default";
 
-/** Variants in the user's order; a Model without any has one, the source's reference itself. */
-export function effectiveVariants(spec: ModelSpec): readonly EffectiveVariant[] {
-  const variants = spec.variants ?? [];
-  const listed: readonly VariantSpec[] = variants.length === 0 ? [{ name: defaultVariantName }] : variants;
-  return listed.map((variant) => ({
-    variant,
-    reference:
-      variant.reference === undefined
-        ? spec.source.reference
-        : resolveRelativeReference(spec.source.reference, variant.reference),
-  }));
+/** `VariantStatus.describedBy` of variants that were found by their tags. */
+const describedByTags = "tags";
+
+/** What is asked of the registry to find variants; undefined where they are listed. */
+export function discoveryQuestion({ source, variantsFrom }: ModelSpec): string | undefined {
+  if (variantsFrom?.tags !== undefined) return `tags ${variantsFrom.tags.pattern} of ${source.reference}`;
+  return variantsFrom?.index === true ? `index ${source.reference}` : undefined;
 }
 
-/** What the Model's status already knows of a reference; undefined when it was never read. */
-export function knownArtifact(model: Model, reference: string): InspectFacts | undefined {
+/**
+ * Variants in the order of preference, at most 16. Those that are listed come first, in the user's order; one with the name of a found
+ * variant takes its reference unless it states its own. Found ones follow, the best in quality first. A Model with neither has
+ * one, the source's reference itself.
+ */
+export function effectiveVariants(
+  spec: ModelSpec,
+  discovery: Pick<DiscoveryStatus, "variants" | "digest"> | undefined,
+): readonly EffectiveVariant[] {
+  const { source, variantsFrom, variants: listed = [] } = spec;
+  const complete = (reference: string | undefined): string =>
+    reference === undefined ? source.reference : resolveRelativeReference(source.reference, reference);
+  if (discoveryQuestion(spec) === undefined) {
+    const all: readonly VariantSpec[] = listed.length === 0 ? [{ name: defaultVariantName }] : listed;
+    return all.map((variant) => ({ variant, reference: complete(variant.reference) }));
+  }
+  const describedBy = variantsFrom?.tags === undefined ? (discovery?.digest ?? "") : describedByTags;
+  const found = new Map((discovery?.variants ?? []).map(({ name, reference }) => [name, reference]));
+  const named = listed.map((variant): EffectiveVariant => {
+    if (variant.reference !== undefined) return { variant, reference: complete(variant.reference) };
+    const reference = found.get(variant.name);
+    if (reference !== undefined) return { variant, reference: complete(reference), describedBy };
+    return {
+      variant,
+      reference: source.reference,
+      ...(discovery?.variants === undefined ? {} : { failure: notFound(variant, source.reference, found) }),
+    };
+  });
+  const names = new Set(listed.map(({ name }) => name));
+  const others = [...found]
+    .filter(([name]) => !names.has(name))
+    .map(([name, reference]) => ({ variant: { name }, reference: complete(reference), describedBy }));
+  return [...named, ...others].slice(0, maxDiscoveredVariants);
+}
+
+function notFound(
+  { name }: VariantSpec,
+  reference: string,
+  found: ReadonlyMap<string, string>,
+): InspectFailure {
+  return {
+    reference,
+    code: "ManifestNotFound",
+    message: `no variant ${name} was found there; give it a reference, or the name of one that was: ${[...found.keys()].join(", ")}`,
+  };
+}
+
+/** A variant with its requirements: what the user lists goes before what the registry says, and that before `variantsFrom.requirements`. */
+export function withRequirements(
+  { variant, describedBy }: EffectiveVariant,
+  artifact: InspectFacts,
+  spec: ModelSpec,
+): VariantSpec {
+  if (describedBy === undefined) return variant;
+  const requirements = {
+    ...spec.variantsFrom?.requirements,
+    ...artifact.requirements,
+    ...variant.requirements,
+  };
+  return Object.keys(requirements).length === 0 ? variant : { ...variant, requirements };
+}
+
+/** What the Model's status already knows of a reference, read with the same description; undefined when it was never read. */
+export function knownArtifact(
+  model: Model,
+  { reference, describedBy }: Pick<EffectiveVariant, "reference" | "describedBy">,
+): InspectFacts | undefined {
   const known = model.status?.variants?.find(
-    (each) => each.reference === reference && each.digest !== undefined && each.sizeBytes !== undefined,
+    (each) =>
+      each.reference === reference &&
+      each.describedBy === describedBy &&
+      each.digest !== undefined &&
+      each.sizeBytes !== undefined,
   );
   return known === undefined ? undefined : artifactOf(known);
 }
@@ -48,6 +133,10 @@ function artifactOf(status: VariantStatus): InspectFacts | undefined {
     ...(status.adapterBytes === undefined ? {} : { adapterBytes: status.adapterBytes }),
     ...(status.entry === undefined ? {} : { entry: status.entry }),
     ...(status.facts === undefined ? {} : { facts: status.facts }),
+    // The status is written by the operator alone, from what the puller checked.
+    ...(status.requirements === undefined
+      ? {}
+      : { requirements: status.requirements as RegistryRequirements }),
   };
 }
 

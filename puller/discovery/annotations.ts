@@ -101,7 +101,12 @@ export function readAnnotations(all: Readonly<Record<string, string>>): Descript
 
 function readRequirements(all: Readonly<Record<string, string>>): RegistryRequirements | undefined {
   const keys = annotationKeys;
-  const vendor = matching(all, keys.vendor, /^(?:nvidia|amd|intel|none)$/u, "nvidia, amd, intel or none");
+  const vendor = matching(
+    all,
+    keys.vendor,
+    /^(?:nvidia|amd|intel|habana|none)$/u,
+    "nvidia, amd, intel, habana or none",
+  );
   const count = matching(all, keys.count, /^(?:[1-9]|[1-5][0-9]|6[0-4])$/u, "a whole number from 1 to 64");
   const sized = "a quantity such as 20Gi";
   const memoryPerDevice = matching(all, keys.memoryPerDevice, quantity, sized);
@@ -145,7 +150,7 @@ function readRequirements(all: Readonly<Record<string, string>>): RegistryRequir
       ? {}
       : {
           accelerator: {
-            vendor: vendor as "nvidia" | "amd" | "intel" | "none",
+            vendor: vendor as "nvidia" | "amd" | "intel" | "habana" | "none",
             ...(count === undefined ? {} : { count: Number(count) }),
             ...(memoryPerDevice === undefined ? {} : { memoryPerDevice }),
             ...(products === undefined ? {} : { products }),

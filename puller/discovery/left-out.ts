@@ -1,6 +1,6 @@
 // What discovery leaves out and why: nothing is left out without a word, and no bad artifact spoils the others.
 
-import { isRetryable, type FailureCode } from "../contract.ts";
+import type { FailureCode } from "../contract.ts";
 import { AppError } from "../oci/errors.ts";
 
 /** Something that is no variant: a tag or a digest, and why. */
@@ -23,7 +23,7 @@ export async function orLeftOut<T extends object>(
   try {
     return await work();
   } catch (error) {
-    if (!(error instanceof AppError) || !ownFailures.has(error.code) || isRetryable(error.code)) throw error;
+    if (!(error instanceof AppError) || !ownFailures.has(error.code)) throw error;
     return { what, why: error.message };
   }
 }

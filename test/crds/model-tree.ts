@@ -1,7 +1,7 @@
 // The shape of the TypeScript types of a Model as values, so that a test can hold the schema against it. The compiler
 // refuses a tree that lacks a field of the type, has one too many, or marks one as optional ("?") that is not.
 
-import type { ModelSpec, ModelStatus } from "../../operator/api/model.ts";
+import type { ModelSpec, ModelStatus, Requirements } from "../../operator/api/model.ts";
 
 /** "object" stands for fields that are passed through as Kubernetes knows them. */
 export type Tree<T> = [T] extends [string]
@@ -29,7 +29,44 @@ export type StatusTree<T> = [T] extends [string]
     ? "number"
     : [T] extends [readonly (infer Item)[]]
       ? { readonly items: StatusTree<Item> }
-      : { readonly [Key in keyof T & string]-?: StatusTree<Exclude<T[Key], undefined>> };
+      : string extends keyof T
+        ? "object"
+        : { readonly [Key in keyof T & string]-?: StatusTree<Exclude<T[Key], undefined>> };
+
+const requirementsTree: Tree<Requirements> = {
+  "accelerator?": {
+    vendor: { enum: { nvidia: true, amd: true, intel: true, habana: true, none: true } },
+    "count?": "number",
+    "memoryPerDevice?": "string",
+    "products?": { items: "string" },
+    "minComputeCapability?": "string",
+  },
+  "architectures?": { items: "string" },
+  "cpuFeatures?": { items: "string" },
+  "memory?": "string",
+  "nodeSelectorTerms?": {
+    items: {
+      "matchExpressions?": {
+        items: {
+          key: "string",
+          operator: {
+            enum: { In: true, NotIn: true, Exists: true, DoesNotExist: true, Gt: true, Lt: true },
+          },
+          "values?": { items: "string" },
+        },
+      },
+      "matchFields?": {
+        items: {
+          key: "string",
+          operator: {
+            enum: { In: true, NotIn: true, Exists: true, DoesNotExist: true, Gt: true, Lt: true },
+          },
+          "values?": { items: "string" },
+        },
+      },
+    },
+  },
+};
 
 export const specTree: Tree<ModelSpec> = {
   source: {
@@ -43,40 +80,6 @@ export const specTree: Tree<ModelSpec> = {
     items: {
       name: "string",
       "reference?": "string",
-      "requirements?": {
-        "accelerator?": {
-          vendor: { enum: { nvidia: true, amd: true, intel: true, habana: true, none: true } },
-          "count?": "number",
-          "memoryPerDevice?": "string",
-          "products?": { items: "string" },
-          "minComputeCapability?": "string",
-        },
-        "architectures?": { items: "string" },
-        "cpuFeatures?": { items: "string" },
-        "memory?": "string",
-        "nodeSelectorTerms?": {
-          items: {
-            "matchExpressions?": {
-              items: {
-                key: "string",
-                operator: {
-                  enum: { In: true, NotIn: true, Exists: true, DoesNotExist: true, Gt: true, Lt: true },
-                },
-                "values?": { items: "string" },
-              },
-            },
-            "matchFields?": {
-              items: {
-                key: "string",
-                operator: {
-                  enum: { In: true, NotIn: true, Exists: true, DoesNotExist: true, Gt: true, Lt: true },
-                },
-                "values?": { items: "string" },
-              },
-            },
-          },
-        },
-      },
       "footprint?": {
         "weights?": "string",
         "cachePerToken?": "string",
@@ -97,6 +100,7 @@ export const specTree: Tree<ModelSpec> = {
         "overhead?": "string",
         "utilization?": "number",
       },
+      "requirements?": requirementsTree,
       "runtime?": {
         "name?": "string",
         "image?": "string",
@@ -109,7 +113,11 @@ export const specTree: Tree<ModelSpec> = {
       },
     },
   },
-  "variantsFrom?": { "index?": "boolean", "tags?": { pattern: "string" } },
+  "variantsFrom?": {
+    "index?": "boolean",
+    "tags?": { pattern: "string" },
+    "requirements?": requirementsTree,
+  },
   "selection?": {
     "policy?": { enum: { FirstFit: true, BestFit: true } },
     "contextLength?": "number",
@@ -157,6 +165,14 @@ export const statusTree: StatusTree<ModelStatus> = {
   observedGeneration: "number",
   phase: "string",
   source: { digest: "string", resolvedAt: "string" },
+  discovery: {
+    question: "string",
+    digest: "string",
+    resolvedAt: "string",
+    variants: { items: { name: "string", reference: "string" } },
+    leftOut: "string",
+    failure: { code: "string", message: "string" },
+  },
   selected: {
     variant: "string",
     digest: "string",
@@ -203,6 +219,8 @@ export const statusTree: StatusTree<ModelStatus> = {
         recurrentLayers: "number",
         recurrentStateBytes: "number",
       },
+      requirements: "object",
+      describedBy: "string",
       requiredBytes: "number",
       footprint: {
         devices: "number",

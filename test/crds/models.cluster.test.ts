@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -57,6 +57,25 @@ const good: readonly (readonly [string, Fields])[] = [
     {
       source: { reference: `r.example.com/x@${digest}` },
       variants: [{ name: "a", reference: `@${digest}` }],
+    },
+  ],
+  ["variants from tags", { source, variantsFrom: { tags: { pattern: "{8B,4B}-[QF]*" } } }],
+  [
+    "variants from an index that is pinned",
+    {
+      source: { reference: `registry.example.com/ai/qwen@${digest}` },
+      variantsFrom: { index: true },
+    },
+  ],
+  [
+    "variants found, with needs, and listed",
+    {
+      source,
+      variants: [
+        { name: "q4-k-m", runtime: { args: ["--x"] } },
+        { name: "own", reference: ":other" },
+      ],
+      variantsFrom: { index: true, requirements: { accelerator: { vendor: "nvidia" }, memory: "4Gi" } },
     },
   ],
   ["16 variants", variants(...Array.from({ length: 16 }, (_, index) => ({ name: `v${index}` })))],
@@ -254,19 +273,38 @@ const bad: readonly (readonly [string, Fields, string])[] = [
   ["a variant without a name", variants({ reference: ":a" }), "variants[0].name: Required value"],
   ["a variant's name with capitals", variants({ name: "Q4_K_M" }), "variants[0].name: Invalid value"],
   [
-    "variants from tags",
-    { source, variantsFrom: { tags: { pattern: "q*" } } },
-    "variantsFrom is not yet supported; list the variants",
+    "variants from nowhere",
+    { source, variantsFrom: {} },
+    "variantsFrom takes exactly one of index: true and tags",
   ],
   [
-    "variants from an index",
-    { source, variantsFrom: { index: true } },
-    "variantsFrom is not yet supported; list the variants",
+    "variants from no index",
+    { source, variantsFrom: { index: false, requirements: { memory: "8Gi" } } },
+    "variantsFrom takes exactly one of index: true and tags",
   ],
   [
-    "variants listed and found",
-    { source, variants: [{ name: "a" }], variantsFrom: { index: true } },
-    "variantsFrom is not yet supported; list the variants",
+    "variants from an index and tags",
+    { source, variantsFrom: { index: true, tags: { pattern: "*" } } },
+    "variantsFrom takes exactly one of index: true and tags",
+  ],
+  ["variants from tags without a pattern", { source, variantsFrom: { tags: {} } }, "pattern: Required value"],
+  [
+    "variants from tags with white space",
+    { source, variantsFrom: { tags: { pattern: "8B *" } } },
+    "pattern: Invalid value",
+  ],
+  [
+    "variants from the tags of a digest",
+    {
+      source: { reference: `registry.example.com/ai/qwen@${digest}` },
+      variantsFrom: { tags: { pattern: "*" } },
+    },
+    "source.reference takes no digest; leave @sha256:... out",
+  ],
+  [
+    "variants that all need a vendor that is none",
+    { source, variantsFrom: { index: true, requirements: { accelerator: { vendor: "acme" } } } },
+    "accelerator.vendor: Unsupported value",
   ],
   [
     "an accelerator of AMD",
@@ -278,7 +316,11 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     accelerated({ vendor: "intel" }),
     "accelerator vendors amd, intel and habana are not yet supported",
   ],
-  ["an unknown vendor", accelerated({ vendor: "tpu" }), 'supported values: "nvidia", "amd", "intel", "habana", "none"'],
+  [
+    "an unknown vendor",
+    accelerated({ vendor: "tpu" }),
+    'supported values: "nvidia", "amd", "intel", "habana", "none"',
+  ],
   ["an accelerator without a vendor", accelerated({ count: 1 }), "accelerator.vendor: Required value"],
   ["no device", accelerated({ vendor: "nvidia", count: 0 }), "should be greater than or equal to 1"],
   [
@@ -473,8 +515,12 @@ function documentedSpecs(): readonly (readonly [string, Fields])[] {
       ([, yaml = ""], index) => [`${file} (${index + 1})`, yaml] as const,
     );
   });
-  const quickstart = "docs/examples/quickstart.yaml";
-  return [...fenced, [quickstart, readFileSync(join(root, quickstart), "utf8")] as const]
+  const examples = readdirSync(join(root, "docs/examples"))
+    .filter((file) => file.endsWith(".yaml"))
+    .map(
+      (file) => [`docs/examples/${file}`, readFileSync(join(root, "docs/examples", file), "utf8")] as const,
+    );
+  return [...fenced, ...examples]
     .map(([where, yaml]) => [where, parse(yaml) as Fields] as const)
     .filter(([, value]) => !("status" in value))
     .map(

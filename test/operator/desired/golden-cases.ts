@@ -22,7 +22,7 @@ type GoldenInput = Shared &
         /** Room that older pods take on the claim. */
         readonly othersBytes?: number;
       })
-    | (Pick<InspectInput, "references" | "attempt" | "round"> & { readonly render: "inspect" })
+    | (Pick<InspectInput, "references" | "question" | "attempt" | "round"> & { readonly render: "inspect" })
   );
 
 export type GoldenCase = { readonly name: string; readonly objects: readonly KubeObject[] };

@@ -55,7 +55,7 @@ describe("readAnnotations", () => {
     ["dev.ocimodel.variant.name", "Q4_K_M", "a name of at most 52 lower-case letters, digits and hyphens"],
     ["dev.ocimodel.variant.name", "a".repeat(53), "a name of at most 52"],
     ["dev.ocimodel.model.quantization", "a\nb", "a word of at most 64 characters"],
-    ["dev.ocimodel.accelerator.vendor", "NVIDIA", "nvidia, amd, intel or none"],
+    ["dev.ocimodel.accelerator.vendor", "NVIDIA", "nvidia, amd, intel, habana or none"],
     ["dev.ocimodel.accelerator.count", "0", "a whole number from 1 to 64"],
     ["dev.ocimodel.accelerator.count", "65", "a whole number from 1 to 64"],
     ["dev.ocimodel.accelerator.memory", "20 GB", "a quantity such as 20Gi"],
