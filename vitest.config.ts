@@ -1,6 +1,11 @@
 import { defineConfig } from "vitest/config";
 
-const shared = { hookTimeout: 600_000, testTimeout: 60_000 };
+const shared = {
+  hookTimeout: 600_000,
+  testTimeout: 60_000,
+  globalSetup: ["test/compiled/setup.ts"],
+  server: { deps: { external: [/\/build\/compiled\//] } },
+};
 
 // Three kinds of suites: plain ones, those with a real control plane (several at once), and those with a real node
 // (one at a time, after the others: a kubelet wants the machine for itself).

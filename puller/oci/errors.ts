@@ -46,7 +46,8 @@ export class FastPathRefused extends AppError {
   readonly odd: string;
 
   constructor(odd: string) {
-    super("RegistryUnreachable", `the fast path does not take this: ${odd}`);
+    // Asking again would give the same: the slower path is to take it at once.
+    super("RegistryUnreachable", `the fast path does not take this: ${odd}`, { retry: "never" });
     this.name = "FastPathRefused";
     this.odd = odd;
   }

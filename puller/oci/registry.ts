@@ -68,6 +68,8 @@ type Endpoint = {
   readonly onBehalfOf?: string;
 };
 
+/** What storage behind a redirect answers when the signature of its URL has run out; a new redirect has a new one. */
+const expiredStatuses: ReadonlySet<number> = new Set([400, 401, 403]);
 const manifestAccept = Object.values(mediaTypes).join(", ");
 /** Docker Hub's registry has another name than its references. */
 const dockerHubRegistry = "registry-1.docker.io";
@@ -81,8 +83,6 @@ class HttpRegistry implements Registry {
   readonly #mirrors: readonly { readonly host: string; readonly url: URL }[];
   /** Registries that take Basic credentials themselves. */
   readonly #basic = new Set<string>();
-  /** Blobs that a mirror has given from the start: asked again, it gave wrong bytes. */
-  readonly #servedByMirror = new Set<string>();
 
   constructor(options: RegistryOptions) {
     this.#options = options;
@@ -108,7 +108,7 @@ class HttpRegistry implements Registry {
 
   async fetchManifest(reference: Reference, signal: AbortSignal): Promise<Manifest | Index> {
     return this.#retrying(signal, async () =>
-      this.#atAnyEndpoint(reference, signal, async (endpoint) => {
+      this.#atAnyEndpoint(this.#endpoints(reference), signal, async (endpoint) => {
         const url = this.#url(endpoint, reference, `manifests/${manifestName(reference)}`);
         const { answer } = await this.#authorized(
           endpoint,
@@ -187,28 +187,26 @@ class HttpRegistry implements Registry {
     ask: Asker<A>,
     signal: AbortSignal,
   ): Promise<BlobAnswer<A>> {
-    return this.#atAnyEndpoint(reference, signal, async (endpoint) => {
-      const isFromStart = range.offset === 0;
-      if (endpoint.onBehalfOf !== undefined && isFromStart) {
-        const mark = `${endpoint.base} ${descriptor.digest}`;
-        if (this.#servedByMirror.has(mark)) {
-          throw new AppError(
-            "DigestMismatch",
-            `mirror ${endpoint.context.registry.host} gave wrong bytes before`,
-          );
-        }
-        this.#servedByMirror.add(mark);
-      }
+    const ways: readonly [...Endpoint[], Endpoint] =
+      range.skipsMirrors === true ? [this.#origin(reference)] : this.#endpoints(reference);
+    return this.#atAnyEndpoint(ways, signal, async (endpoint) => {
       const isRange = range.offset > 0 || range.endExclusive !== undefined;
-      const last = range.endExclusive === undefined ? "" : String(range.endExclusive - 1);
+      // Always closed: there are registries that answer an open range with 416.
+      const last = (range.endExclusive ?? descriptor.sizeBytes) - 1;
       const headers = {
         accept: "*/*",
         ...(isRange ? { range: `bytes=${range.offset}-${last}` } : {}),
         ...(isRange && range.ifRange !== undefined ? { "if-range": range.ifRange } : {}),
       };
       const url = this.#url(endpoint, reference, `blobs/${descriptor.digest}`);
-      const { answer } = await this.#authorized(endpoint, reference, url, headers, "blob", ask, signal);
-      return checkBlobAnswer(answer, descriptor, range, isRange, endpoint.context.registry.host);
+      const get = async (): Promise<Landed<A>> =>
+        this.#authorized(endpoint, reference, url, headers, "blob", ask, signal);
+      let landed = await get();
+      if (landed.isOtherOrigin && expiredStatuses.has(landed.answer.status)) {
+        await landed.answer.discard();
+        landed = await get();
+      }
+      return checkBlobAnswer(landed.answer, descriptor, range, isRange, endpoint.context.registry.host);
     });
   }
 
@@ -307,7 +305,7 @@ class HttpRegistry implements Registry {
     };
   }
 
-  #endpoints(reference: Reference): readonly Endpoint[] {
+  #endpoints(reference: Reference): readonly [...Endpoint[], Endpoint] {
     const mirrors = this.#mirrors
       .filter(({ host }) => host === reference.registry)
       .map(({ url }): Endpoint => {
@@ -324,11 +322,10 @@ class HttpRegistry implements Registry {
 
   /** Asks mirrors in their order and then the registry itself; the last one's failure is the answer. */
   async #atAnyEndpoint<T>(
-    reference: Reference,
+    endpoints: readonly [...Endpoint[], Endpoint],
     signal: AbortSignal,
     ask: (endpoint: Endpoint) => Promise<T>,
   ): Promise<T> {
-    const endpoints = this.#endpoints(reference);
     for (const endpoint of endpoints.slice(0, -1)) {
       try {
         return await ask(endpoint);
@@ -337,7 +334,7 @@ class HttpRegistry implements Registry {
         this.#options.onRetry?.(error, 1, 0);
       }
     }
-    return ask(endpoints.at(-1) ?? this.#origin(reference));
+    return ask(endpoints.at(-1) as Endpoint);
   }
 
   #url(endpoint: Endpoint, reference: Reference, rest: string): URL {

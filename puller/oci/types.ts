@@ -71,9 +71,11 @@ export type BlobStream = {
 /** The part of a blob that is asked for; `ifRange` only when something is kept already. */
 export type BlobRange = {
   readonly offset: number;
-  /** Absent: to the end, by an open range. */
+  /** Absent: to the end. */
   readonly endExclusive?: number;
   readonly ifRange?: string;
+  /** Ask the registry itself: what mirrors gave had another digest. */
+  readonly skipsMirrors?: boolean;
 };
 
 /** A client's answer that was checked against what was asked: where its first byte lies in the blob. */

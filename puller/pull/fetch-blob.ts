@@ -6,13 +6,14 @@ import type { Descriptor } from "../oci/types.ts";
 import { blobPath, type StoreLayout } from "../store/layout.ts";
 import { isWholeBlob, Partial } from "../store/partial.ts";
 import { modeOf } from "../transfer/schedule.ts";
+import { tuning } from "../transfer/tuning.ts";
 import type { FetchOptions } from "./fetch-options.ts";
 import { rangeBlob } from "./range-blob.ts";
 import { slowBlob } from "./slow-blob.ts";
 import { streamBlob } from "./stream-blob.ts";
 
 /** Written bytes are brought to the disk in portions of this size, while more arrive. */
-const syncEveryBytes = 128 * 1024 * 1024;
+const { syncEveryBytes } = tuning;
 const lookMs = 50;
 
 /** Whether a blob is on the volume already. */
@@ -20,7 +21,7 @@ export async function hasBlob(layout: StoreLayout, descriptor: Descriptor): Prom
   return isWholeBlob(blobPath(layout, descriptor.digest), descriptor.sizeBytes);
 }
 
-/** Fetches a blob that is not there. A digest that does not match costs one clean try more. Fails with AppError. */
+/** Fetches a blob that is not there. A digest that does not match costs one clean try more, without mirrors. Fails with AppError. */
 export async function fetchBlob(
   descriptor: Descriptor,
   options: FetchOptions,
@@ -33,7 +34,8 @@ export async function fetchBlob(
         : await Partial.create(options.layout, descriptor);
     const watch = watchPartial(partial, options);
     try {
-      const hex = await transfer(partial, descriptor, options, watch.look, signal);
+      const way = attempt === 1 ? options : { ...options, skipsMirrors: true };
+      const hex = await transfer(partial, descriptor, way, watch.look, signal);
       watch.stop();
       await partial.publish(hex);
       return;

@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import { AppError, RangeRefused } from "../oci/errors.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
-import type { BlobSource, Descriptor, Reference } from "../oci/types.ts";
+import type { BlobRange, BlobSource, Descriptor, Reference } from "../oci/types.ts";
 import type { StoreLayout } from "../store/layout.ts";
 import type { DataPlane } from "../transfer/data-plane.ts";
 import type { ProgressTracker } from "./progress.ts";
@@ -20,9 +20,16 @@ export type FetchOptions = {
   readonly slowest: { readonly bytes: number; readonly windowMs: number };
   readonly onRetry: (error: AppError, attempt: number, waitMs: number) => void;
   readonly log: Pick<Logger, "warn">;
+  /** Ask the registry itself: what mirrors gave had another digest. */
+  readonly skipsMirrors?: boolean;
   /** Large blobs that are in work or wait besides this one. */
   readonly otherLargeBlobs: () => number;
 };
+
+/** What is the same for all ranges of a blob. */
+export function rangeWay({ skipsMirrors }: FetchOptions): Pick<BlobRange, "skipsMirrors"> {
+  return skipsMirrors === undefined ? {} : { skipsMirrors };
+}
 
 /** Progress of this much starts the retry budget anew, bytes: a mebibyte, less for what is hardly larger. */
 export function progressBytes({ sizeBytes }: Descriptor): number {

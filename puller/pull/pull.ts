@@ -18,6 +18,7 @@ import { onVolume } from "../store/storage-error.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
 import { machineLimits } from "../transfer/machine-limits.ts";
 import { largeBlobBytes, planTransfer } from "../transfer/schedule.ts";
+import { tuning } from "../transfer/tuning.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
 import type { FetchOptions } from "./fetch-options.ts";
 import { checkMemory, checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
@@ -126,15 +127,20 @@ async function fetchAll(
   if (missing.length === 0) return undefined;
   const { concurrency, bandwidthLimit, policy, slowest, reference, layout, onRetry } = request;
   const limits = machineLimits();
+  const planned = planTransfer(
+    missing.map(({ sizeBytes }) => sizeBytes),
+    limits,
+    concurrency,
+  );
   const plane = new DataPlane({
     ...connections,
     slowest,
     limits,
-    plan: planTransfer(
-      missing.map(({ sizeBytes }) => sizeBytes),
-      limits,
-      concurrency,
-    ),
+    plan: {
+      ...planned,
+      lanes: Math.min(tuning.lanes || planned.lanes, planned.mostLanes),
+      slabBytes: tuning.slabBytes || planned.slabBytes,
+    },
     ...(bandwidthLimit === undefined ? {} : { bandwidthLimit }),
   });
   plane.start();

@@ -2,17 +2,21 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { digestAlgorithm } from "../oci/digest.ts";
-import { AppError } from "../oci/errors.ts";
+import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
-import { progressBytes, unasked, type FetchOptions } from "./fetch-options.ts";
+import { tuning } from "../transfer/tuning.ts";
+import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** A connection this much slower than the others is given up for another one. */
 const slowShare = 0.1;
 /** A connection is judged after this time, milliseconds. */
-const judgeAfterMs = 3_000;
+const { judgeAfterMs } = tuning;
+
+/** Ranges refused in a row after which a server is one without ranges; once may be a cache that is still cold. */
+const mostRefusals = 2;
 
 /** A piece on its way. */
 type Running = {
@@ -43,10 +47,11 @@ export async function rangeBlob(
     failure ??= { error };
     failed.abort(error);
   };
-  const lead = Math.max(2, Math.floor(plane.plan.leadBytes / map.pieceBytes));
+  const lead = tuning.leadPieces || Math.max(2, Math.floor(plane.plan.leadBytes / map.pieceBytes));
   const hashed = plane.hashBehind(partial.descriptor, map, digestAlgorithm(descriptor.digest));
   hashed.catch(fail);
 
+  let refusals = 0;
   const opened = new Set<number>();
   const active = new Set<Promise<void>>();
   const running = new Map<number, Running>();
@@ -109,13 +114,17 @@ export async function rangeBlob(
           const { answer } = await options.source.request(
             options.reference,
             descriptor,
-            { offset, endExclusive },
+            { offset, endExclusive, ...rangeWay(options) },
             plane.asker({ lane, blob, piece, offset, endExclusive, isRun, lead }),
             AbortSignal.any([own, cancelled.signal]),
           );
           isTaken = answer.taken;
           if (!isTaken) throw unasked(descriptor, options.reference.registry, offset, answer.status);
+          refusals = 0;
           await answer.written;
+        } catch (error) {
+          if (error instanceof RangeRefused && (refusals += 1) >= mostRefusals) fail(error);
+          throw error;
         } finally {
           if (!isTaken) map.release(piece);
           noteRate(lane.id);
@@ -165,7 +174,8 @@ export async function rangeBlob(
   };
 
   const forget = plane.pool.onFree(() => {
-    if (!hasWork()) return;
+    // A lane that finds everything in somebody's hands is free again at once, and would be offered at once, for ever.
+    if (!hasWork() || !map.hasUnclaimed) return;
     const lane = plane.pool.tryAcquire();
     if (lane !== undefined) spawn(lane);
   });

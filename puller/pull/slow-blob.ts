@@ -5,7 +5,7 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { progressBytes, type FetchOptions } from "./fetch-options.ts";
+import { progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
 
 /** Fills the partial in order; the digest (hex) of what was written. Fails with AppError. */
 export async function slowBlob(
@@ -25,7 +25,7 @@ export async function slowBlob(
         const stream = await options.source.open(
           options.reference,
           descriptor,
-          { offset, ...(entityTag === undefined ? {} : { ifRange: entityTag }) },
+          { offset, ...rangeWay(options), ...(entityTag === undefined ? {} : { ifRange: entityTag }) },
           signal,
         );
         entityTag = stream.entityTag;

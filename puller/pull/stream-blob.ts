@@ -5,7 +5,7 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { progressBytes, unasked, type FetchOptions } from "./fetch-options.ts";
+import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** Fills the partial in order, going on behind what is there; the digest (hex) of what was written. Fails with AppError. */
 export async function streamBlob(
@@ -52,7 +52,11 @@ export async function streamBlob(
           const found = await source.request(
             reference,
             descriptor,
-            { offset, ...(offset > 0 && entityTag !== undefined ? { ifRange: entityTag } : {}) },
+            {
+              offset,
+              ...rangeWay(options),
+              ...(offset > 0 && entityTag !== undefined ? { ifRange: entityTag } : {}),
+            },
             plane.asker({
               lane,
               blob,

@@ -5,12 +5,13 @@ import { readFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { z } from "zod";
 import { PieceMap } from "../transfer/piece-map.ts";
+import { tuning } from "../transfer/tuning.ts";
 import type { Descriptor } from "../oci/types.ts";
 
 const blockBytes = 4096;
 
 /** Blobs from this size on have a journal, bytes; smaller ones are written in order and believed by their length. */
-export const journaledBlobBytes = 64 * 1024 * 1024;
+export const { journaledBlobBytes } = tuning;
 
 const schema = z.strictObject({
   v: z.literal(1),

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
+import { tuning } from "./tuning.ts";
 
 export type MachineLimits = {
   /** Processors, at least 1; a quota of less than one counts as one. */
@@ -42,7 +43,7 @@ export function machineLimits(): MachineLimits {
   const memory =
     limitBytes(read(`${root}/memory.max`)) ?? limitBytes(read(`${root}/memory/memory.limit_in_bytes`));
   return {
-    processors: Math.min(availableParallelism(), quota ?? Number.POSITIVE_INFINITY),
+    processors: tuning.processors || Math.min(availableParallelism(), quota ?? Number.POSITIVE_INFINITY),
     memoryBytes: Math.min(totalmem(), memory ?? Number.POSITIVE_INFINITY),
   };
 }

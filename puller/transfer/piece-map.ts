@@ -1,5 +1,7 @@
 // How far each piece of a blob is, in memory that all threads share. Bytes are counted only after they were written.
 
+import { tuning } from "./tuning.ts";
+
 /** Cells before those of the pieces. */
 const tickCell = 0;
 const hashedCell = 1;
@@ -13,14 +15,13 @@ export type SharedPieceMap = {
   readonly shared: SharedArrayBuffer;
 };
 
-const smallestPieceBytes = 16 * 1024 * 1024;
 const largestPieceBytes = 1024 * 1024 * 1024;
 /** Beyond this the pieces grow: a map and its journal stay small for blobs of any size. */
 const pieceTarget = 4096;
 
 /** Length of the pieces of a blob, bytes: 16 MiB, more where that would be over 4096 pieces. A power of two. */
 export function pieceBytesFor(sizeBytes: number): number {
-  let bytes = smallestPieceBytes;
+  let bytes = tuning.pieceBytes;
   while (sizeBytes / bytes > pieceTarget && bytes < largestPieceBytes) bytes *= 2;
   return bytes;
 }
@@ -87,6 +88,15 @@ export class PieceMap {
       if (this.claim(piece)) return piece;
     }
     return undefined;
+  }
+
+  /** Whether there is a piece that `claimNext` would find, were there no bound: one to be had now or once the hash is further. */
+  get hasUnclaimed(): boolean {
+    for (let piece = this.firstIncomplete(); piece < this.count; piece += 1) {
+      if (!this.isComplete(piece) && Atomics.load(this.#cells, headCells + this.count + piece) === 0)
+        return true;
+    }
+    return false;
   }
 
   /** Index of the first piece that lacks bytes; `count` when none does. */

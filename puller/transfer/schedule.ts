@@ -1,6 +1,7 @@
 // How blobs are fetched: hashed by the lane that receives them or by a thread behind several lanes, and how many lanes. Pure.
 
 import type { MachineLimits } from "./machine-limits.ts";
+import { tuning } from "./tuning.ts";
 
 /**
  * `stream`: one lane receives, hashes and writes a blob, the cheapest way. `range`: lanes write pieces at their places and a
@@ -9,7 +10,7 @@ import type { MachineLimits } from "./machine-limits.ts";
 export type TransferMode = "stream" | "range";
 
 /** A blob from this size on is worth threads of its own, bytes. */
-export const largeBlobBytes = 128 * 1024 * 1024;
+export const { largeBlobBytes } = tuning;
 /** Blobs below this size are many to a model, and the wait for an answer counts, bytes. */
 const smallBlobBytes = 16 * 1024 * 1024;
 const mostThreads = 4;

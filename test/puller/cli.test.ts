@@ -21,6 +21,7 @@ import { describeUnless } from "../cluster/suites.ts";
 import { startScriptedRegistry, type Script, type ScriptedRegistry } from "../registry/scripted-registry.ts";
 import { blobsOf, serveManifest } from "./bad-input.ts";
 import { runInProcess } from "./run-in-process.ts";
+import { compiledPuller } from "../compiled/compiled-puller.ts";
 import { runPuller, type PullerRun } from "./run-puller.ts";
 import { expectNoWrongByte, filesBelow } from "./store-assertions.ts";
 
@@ -51,7 +52,7 @@ describe("help", () => {
   test.each([[[]], [["pull"]], [["inspect"]], [["verify"]], [["gc"]]])(
     "of %j",
     async (command: readonly string[]) => {
-      const run = spawnSync(process.execPath, ["puller/main.ts", ...command, "--help"], { encoding: "utf8" });
+      const run = spawnSync(process.execPath, [compiledPuller(), ...command, "--help"], { encoding: "utf8" });
       expect(run).toMatchObject({ status: 0, stderr: "" });
       for (const line of run.stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(130);
       await expect(run.stdout).toMatchFileSnapshot(
@@ -106,7 +107,7 @@ describe("environment variables", () => {
     );
     if (name === "termination-log") {
       const file = join(directory, "by-variable");
-      const run = spawnSync(process.execPath, ["puller/main.ts", "pull"], {
+      const run = spawnSync(process.execPath, [compiledPuller(), "pull"], {
         env: { [environmentName(name)]: file },
       });
       expect(run.status).toBe(64);
@@ -188,7 +189,7 @@ describe("outputs that go away", () => {
     registry.setScript(serveManifest());
     const run = spawnSync(
       process.execPath,
-      ["puller/main.ts", "verify", `--store=${directory}`, "--termination-log=/dev/null/x"],
+      [compiledPuller(), "verify", `--store=${directory}`, "--termination-log=/dev/null/x"],
       { encoding: "utf8" },
     );
     expect(run.status).toBe(64);
@@ -200,7 +201,7 @@ describe("outputs that go away", () => {
       const log = join(directory, `closed-${(count += 1)}`);
       const store = freshStore();
       writeFileSync(join(store, "x"), "");
-      const line = `set -o pipefail; ${process.execPath} puller/main.ts verify --store=${store} --termination-log=${log} ${redirection}`;
+      const line = `set -o pipefail; ${process.execPath} ${compiledPuller()} verify --store=${store} --termination-log=${log} ${redirection}`;
       const run = spawnSync("bash", ["-c", line], { encoding: "utf8", timeout: 20_000 });
       expect(run.signal).toBeNull();
       expect(run.status).toBe(64);
@@ -342,7 +343,7 @@ describeUnless(notRoot, "a volume", () => {
           line,
           "bash",
           process.execPath,
-          "puller/main.ts",
+          compiledPuller(),
           ...args(store),
           `--termination-log=${log}`,
           "--retry-budget=0",

@@ -5,8 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TerminationMessage } from "../../puller/contract.ts";
-
-const main = join(import.meta.dirname, "../../puller/main.ts");
+import { compiledPuller } from "../compiled/compiled-puller.ts";
 
 export type PullerRun = {
   readonly exitCode: number;
@@ -28,7 +27,13 @@ export type PullerOptions = {
 export async function runPuller(args: readonly string[], options: PullerOptions = {}): Promise<PullerRun> {
   const directory = mkdtempSync(join(tmpdir(), "ocimodel-run-"));
   const log = join(directory, "termination");
-  const line = [...(options.prefix ?? []), process.execPath, main, ...args, `--termination-log=${log}`];
+  const line = [
+    ...(options.prefix ?? []),
+    process.execPath,
+    compiledPuller(),
+    ...args,
+    `--termination-log=${log}`,
+  ];
   const child = spawn(line[0] ?? "", line.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"] ?? "", ...options.env },

@@ -14,6 +14,7 @@ import {
 } from "../../registry/fault-proxy.ts";
 import { publishDockerModel, type Published } from "../../registry/publish.ts";
 import { registryUnavailable, startRegistry, type TestRegistry } from "../../registry/registry.ts";
+import { compiledPuller } from "../../compiled/compiled-puller.ts";
 import { runPuller, type PullerRun } from "../run-puller.ts";
 import { expectNoWrongByte, filesBelow, sha256 } from "../store-assertions.ts";
 
@@ -63,6 +64,7 @@ describeUnless(registryUnavailable(), "faults", () => {
     store: string,
     faults: readonly Fault[],
     more: readonly string[] = [],
+    stallSeconds = 0.5,
   ): Promise<PullerRun> => {
     proxy.setFaults(faults);
     const config = join(directory, "config.json");
@@ -74,8 +76,8 @@ describeUnless(registryUnavailable(), "faults", () => {
       `--store=${store}`,
       `--plain-http=${proxy.host}`,
       `--docker-config=${config}`,
-      "--stall-timeout=0.5",
-      "--retry-budget=2",
+      `--stall-timeout=${stallSeconds}`,
+      "--retry-budget=6",
       ...more,
     ]);
   };
@@ -361,13 +363,14 @@ describeUnless(registryUnavailable(), "faults", () => {
       for (const path of [manifest, blob]) {
         const run = await pull(
           freshStore(),
-          [later(path, { kind: "redirect", location: `${canary.url}/x` })],
+          // A refusal behind a redirect to a blob may be a signature that ran out: it is asked for anew, once.
+          [later(path, { kind: "redirect", location: `${canary.url}/x` }, path === blob ? 2 : 1)],
           [`--trusted-host=${canary.host}`],
         );
         expect(run.exitCode).toBe(77);
         expect(proxy.unmet()).toEqual([]);
       }
-      expect(canary.requests.length).toBe(2);
+      expect(canary.requests.length).toBe(3);
       for (const { headers } of canary.requests) expect(headers.authorization).toBeUndefined();
     } finally {
       await canary.stop();
@@ -417,12 +420,15 @@ describeUnless(registryUnavailable(), "faults", () => {
 
   test("a resumed pull fetches only what is missing", async () => {
     const store = freshStore();
-    const run = await pull(store, [on(blob, { kind: "cut", afterBytes: 200_000 })]);
+    // A busy machine must not look like a stall here: it would spend the planned cut.
+    const run = await pull(store, [on(blob, { kind: "cut", afterBytes: 200_000 })], [], 20);
     expect(run.exitCode).toBe(0);
     const asked = proxy.requests.filter(({ path, status }) => blob.test(path) && status < 300).slice(-2);
     expect(asked[0]?.headers.range).toBeUndefined();
     // All whole pieces that had arrived are kept.
-    expect(Number(/^bytes=(\d+)-$/.exec(asked[1]?.headers.range as string)?.[1])).toBeGreaterThan(100_000);
+    expect(Number(/^bytes=(\d+)-299999$/.exec(asked[1]?.headers.range as string)?.[1])).toBeGreaterThan(
+      100_000,
+    );
   });
 
   test("SIGTERM keeps the partial and ends with 143 in two seconds; the next run goes on there", async () => {
@@ -461,7 +467,7 @@ describeUnless(registryUnavailable(), "faults", () => {
     expect(next.exitCode).toBe(0);
     expectComplete(store);
     const resumed = proxy.requests.filter(({ path }) => blob.test(path)).at(-1);
-    expect(resumed?.headers.range).toBe(`bytes=${kept}-`);
+    expect(resumed?.headers.range).toBe(`bytes=${kept}-${size - 1}`);
   });
 
   test("two pulls at once on one volume both end well", async () => {
@@ -490,7 +496,7 @@ describeUnless(registryUnavailable(), "faults", () => {
       const child = spawn(
         process.execPath,
         [
-          join(import.meta.dirname, "../../../puller/main.ts"),
+          compiledPuller(),
           "pull",
           `--reference=${proxy.host}/ai/three:x`,
           `--store=${store}`,

@@ -1,0 +1,7 @@
+// Before any test: compiles the puller, and tells the tests' processes where it is.
+
+import { compilePuller } from "./compiled-puller.ts";
+
+export default function setup(): void {
+  process.env["OCIMODEL_TEST_COMPILED"] = compilePuller();
+}
