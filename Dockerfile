@@ -15,8 +15,10 @@ LABEL org.opencontainers.image.title="ocimodel puller" \
       org.opencontainers.image.description="Pulls a model artifact from an OCI registry into a volume, verified" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-COPY puller/node_modules /app/node_modules
 COPY puller/dist /app
+# What V8 compiled of these files: read at a start, never written.
+ENV NODE_COMPILE_CACHE=/app/puller/compile-cache
+ENV NODE_COMPILE_CACHE_PORTABLE=1
 ENTRYPOINT ["/usr/local/bin/node", "/app/puller/main.js"]
 
 FROM runtime AS operator

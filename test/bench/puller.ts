@@ -2,7 +2,7 @@
 
 import { existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { runCommand } from "../cluster/run-command.ts";
+import { bundlePuller } from "../images/bundle-puller.ts";
 
 const root = join(import.meta.dirname, "../..");
 const node = join(root, "node_modules/node/bin/node");
@@ -49,13 +49,12 @@ export type Puller = {
 export async function compilePuller(): Promise<Puller> {
   mkdirSync(parent, { recursive: true });
   const compiled = mkdtempSync(join(parent, "dist-"));
-  const compiler = join(root, "node_modules/.bin/tsc");
-  const args = ["-p", "tsconfig.build.json", "--noCheck", "--outDir", compiled];
-  await runCommand(node, [compiler, ...args], { cwd: root });
-  const { entrypoint, env } = imageStart(readFileSync(join(root, "Dockerfile"), "utf8"), "puller");
-  const argv = entrypoint.map((word) =>
-    word === "/usr/local/bin/node" ? node : word.replace(/^\/app\//, `${compiled}/`),
-  );
+  await bundlePuller(join(compiled, "puller"));
+  const { entrypoint, env: stated } = imageStart(readFileSync(join(root, "Dockerfile"), "utf8"), "puller");
+  const placed = (word: string): string =>
+    word === "/usr/local/bin/node" ? node : word.replace(/^\/app\//, `${compiled}/`);
+  const argv = entrypoint.map(placed);
+  const env = Object.fromEntries(Object.entries(stated).map(([name, value]) => [name, placed(value)]));
   const main = argv.find((word) => word.endsWith("/main.js"));
   if (main === undefined || !existsSync(main)) throw new Error(`${argv.join(" ")} does not start the puller`);
   return { argv, env, node, compiled };

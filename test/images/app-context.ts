@@ -3,17 +3,15 @@
 import { cp, link, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { cachedDirectory, contentKey } from "./build-cache.ts";
+import { bundlePuller } from "./bundle-puller.ts";
 import { runCommand } from "../cluster/run-command.ts";
 
 export const projectRoot = path.resolve(import.meta.dirname, "../..");
 
 export type AppName = "operator" | "puller";
 
-/** Compiled folders and files that an image holds; the operator shares the contract and the artifact rules with the puller. */
-const compiledParts = {
-  puller: ["puller"],
-  operator: ["operator", "puller/contract.js", "puller/oci", "puller/artifact"],
-} as const;
+/** Compiled folders and files of the operator's image: it shares the contract and the artifact rules with the puller. */
+const operatorParts = ["operator", "puller/contract.js", "puller/oci", "puller/artifact"] as const;
 
 /** The node binary of the npm package `node`, whose version the lock file holds. */
 export const nodeBinary = path.join(projectRoot, "node_modules/node/bin/node");
@@ -25,7 +23,7 @@ export const appSources = {
     "package.json",
     "package-lock.json",
     "tsconfig.json",
-    "tsconfig.build.json",
+    "test/images/bundle-puller.ts",
     "puller",
   ],
   operator: [
@@ -43,7 +41,7 @@ export const appSources = {
 // Read by a compiler, an editor or a person. Licences stay.
 const unusedInImage = /(^|\/)(@types|undici-types)$|\.d\.[cm]?ts$|\.(map|md)$/;
 
-async function productionPackages(app: AppName): Promise<string> {
+async function operatorPackages(): Promise<string> {
   const manifests = [
     ".npmrc",
     "package.json",
@@ -52,7 +50,7 @@ async function productionPackages(app: AppName): Promise<string> {
     "puller/package.json",
   ];
   const recipe = await readFile(import.meta.filename, "utf8");
-  const key = await contentKey(projectRoot, manifests, [app, recipe, process.arch]);
+  const key = await contentKey(projectRoot, manifests, ["operator", recipe, process.arch]);
   return await cachedDirectory("packages", key, async (entry) => {
     for (const name of manifests) {
       await mkdir(path.dirname(path.join(entry, name)), { recursive: true });
@@ -62,7 +60,7 @@ async function productionPackages(app: AppName): Promise<string> {
     // of every platform, development tools included, which a lock file made against a partial registry mirror lacks.
     const filter = ["--omit=dev", "--omit=optional", "--include-workspace-root=false"];
     const flags = ["--no-save", "--ignore-scripts", "--prefer-offline", ...filter];
-    await runCommand("npm", ["install", "-w", app, ...flags], { cwd: entry });
+    await runCommand("npm", ["install", "-w", "operator", ...flags], { cwd: entry });
     const packages = path.join(entry, "node_modules");
     // Links to the workspaces themselves, programs nobody can start without a shell, and npm's own notes.
     for (const name of ["@ocimodel", ".bin", ".package-lock.json"]) {
@@ -97,27 +95,29 @@ export async function placeNode(context: string): Promise<void> {
  */
 export async function prepareAppContext(context: string, apps: readonly AppName[]): Promise<void> {
   await mkdir(context, { recursive: true });
+  for (const app of apps) {
+    await rm(path.join(context, app), { recursive: true, force: true });
+    await mkdir(path.join(context, app));
+    if (app === "puller") await bundlePuller(path.join(context, "puller/dist/puller"));
+    else await compileOperator(context);
+  }
+  await placeNode(context);
+  await runCommand("chmod", ["-R", "a+rX,go-w", ...apps.map((app) => path.join(context, app, "dist"))]);
+}
+
+async function compileOperator(context: string): Promise<void> {
   const compiled = path.join(context, "compiled");
   const compiler = path.join(projectRoot, "node_modules/.bin/tsc");
   const compilerArgs = ["-p", "tsconfig.build.json", "--noCheck", "--outDir", compiled];
   await runCommand(nodeBinary, [compiler, ...compilerArgs], { cwd: projectRoot });
-  for (const app of apps) {
-    await rm(path.join(context, app), { recursive: true, force: true });
-    await mkdir(path.join(context, app));
-    await copyTree(
-      path.join(await productionPackages(app), "node_modules"),
-      path.join(context, app, "node_modules"),
-    );
-    for (const part of compiledParts[app]) {
-      await cp(path.join(compiled, part), path.join(context, app, "dist", part), { recursive: true });
-    }
-    // "type": "module" and the version, which the programs find from their own files upwards.
-    for (const tree of new Set(compiledParts[app].map((part) => part.split("/")[0] ?? part))) {
-      const manifest = path.join(tree, "package.json");
-      await cp(path.join(projectRoot, manifest), path.join(context, app, "dist", manifest));
-    }
+  const target = path.join(context, "operator");
+  await copyTree(path.join(await operatorPackages(), "node_modules"), path.join(target, "node_modules"));
+  for (const part of operatorParts)
+    await cp(path.join(compiled, part), path.join(target, "dist", part), { recursive: true });
+  // "type": "module" and the version, which the program finds from its own files upwards.
+  for (const tree of new Set(operatorParts.map((part) => part.split("/")[0] ?? part))) {
+    const manifest = path.join(tree, "package.json");
+    await cp(path.join(projectRoot, manifest), path.join(target, "dist", manifest));
   }
   await rm(compiled, { recursive: true });
-  await placeNode(context);
-  await runCommand("chmod", ["-R", "a+rX,go-w", ...apps.map((app) => path.join(context, app, "dist"))]);
 }
