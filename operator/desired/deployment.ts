@@ -62,7 +62,7 @@ type StoredInput = WorkloadInput & { readonly storage: StoragePlan };
 
 function pullContainer(input: StoredInput): JsonObject {
   const { model, configuration, artifact, storage } = input;
-  const { include = [], exclude = [], concurrency } = model.spec.puller ?? {};
+  const { include = [], exclude = [], concurrency, bandwidthLimit } = model.spec.puller ?? {};
   const resources = withVolumeMemory(pullerResources(model, configuration), storage.memoryBytes);
   const requests = (resources["requests"] ?? {}) as JsonObject;
   return {
@@ -80,6 +80,7 @@ function pullContainer(input: StoredInput): JsonObject {
       ...include.map((glob) => `--include=${glob}`),
       ...exclude.map((glob) => `--exclude=${glob}`),
       ...(concurrency === undefined ? [] : [`--concurrency=${concurrency}`]),
+      ...(bandwidthLimit === undefined ? [] : [`--bandwidth-limit=${bandwidthLimit}`]),
     ],
     ...pullerEnvironment(configuration),
     ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],

@@ -151,6 +151,7 @@ const good: readonly (readonly [string, Fields])[] = [
       puller: {
         resources: { limits: { memory: "1Gi" } },
         concurrency: 64,
+        bandwidthLimit: "1.5Gi",
         include: ["*.gguf"],
         exclude: ["*.md"],
       },
@@ -454,9 +455,14 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "spec.storage.claimName in body should match",
   ],
   [
-    "a bandwidth limit",
-    { source, puller: { bandwidthLimit: "100M" } },
-    "puller.bandwidthLimit is not yet supported",
+    "a bandwidth limit that is no number of bytes",
+    { source, puller: { bandwidthLimit: "100MB/s" } },
+    "spec.puller.bandwidthLimit in body should match",
+  ],
+  [
+    "a bandwidth limit that would look like a stall",
+    { source, puller: { bandwidthLimit: "1k" } },
+    "puller.bandwidthLimit is below 64Ki bytes per second, which would look like a stalled download",
   ],
   [
     "a signature policy",
