@@ -139,18 +139,19 @@ describe("readSafetensorsHeader", () => {
       ),
       'has a tensor "b" that overlaps another',
     ],
-    [
-      "the same key twice, which hides a tensor",
-      file(
-        '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}',
-        4,
-      ),
-      'has a hole before its tensor "a"',
-    ],
   ])("refuses %s", async (_, bytes, message) => {
     await expect(read(bytes)).rejects.toMatchObject({
       code: "InvalidArtifact",
       message: `safetensors file ${message}`,
+    });
+  });
+
+  it("refuses the same key twice, which would hide a tensor", async () => {
+    const header =
+      '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}';
+    await expect(read(file(header, 4))).rejects.toMatchObject({
+      code: "InvalidArtifact",
+      message: "header of a safetensors file has a key twice in one object, and so two meanings",
     });
   });
 
