@@ -245,6 +245,24 @@ export type SelectedStatus = {
   readonly contextLength?: number;
 };
 
+/** What is remembered between two looks at a choice. */
+export type ReselectionStatus = {
+  /** A better variant fits since then; it is taken when it has for long enough. */
+  readonly better?: {
+    readonly variant: string;
+    readonly accelerator: AcceleratorVendor;
+    readonly since: string;
+  };
+  /** What could not be scheduled, and when it was given up. */
+  readonly passedOver?: readonly {
+    readonly variant: string;
+    readonly accelerator: AcceleratorVendor;
+    readonly at: string;
+  }[];
+  /** A better variant is being rolled out: new pods serve before old ones go. */
+  readonly isSurging?: boolean;
+};
+
 export type PullStatus = {
   readonly totalBytes: number;
   readonly completedBytes: number;
@@ -289,6 +307,7 @@ export type ModelStatus = {
   readonly source?: { readonly digest: string; readonly resolvedAt: string };
   readonly discovery?: DiscoveryStatus;
   readonly selected?: SelectedStatus;
+  readonly reselection?: ReselectionStatus;
   readonly variants?: readonly VariantStatus[];
   readonly pull?: PullStatus;
   readonly replicas?: number;

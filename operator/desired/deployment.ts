@@ -265,7 +265,10 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
         type: "RollingUpdate",
         // A pod that waits for a device, a disk or room on the disk's node which only its predecessor can free would wait for
         // ever.
-        rollingUpdate: isBound ? { maxSurge: 0, maxUnavailable: 1 } : { maxSurge: 1, maxUnavailable: 0 },
+        rollingUpdate:
+          isBound && input.isSurging !== true
+            ? { maxSurge: 0, maxUnavailable: 1 }
+            : { maxSurge: 1, maxUnavailable: 0 },
       },
       template: patchTemplate(template, model.spec.template),
     },

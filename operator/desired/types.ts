@@ -15,6 +15,8 @@ export type WorkloadInput = {
   readonly artifact: InspectFacts;
   readonly runtime: { readonly name: string; readonly definition: RuntimeDefinition };
   readonly placement: Placement;
+  /** Roll out with new pods before old ones go, although they hold devices: there is room for both. */
+  readonly isSurging?: boolean;
   /** The claim of the volume, when it is there already. */
   readonly claim?: Claim;
 };

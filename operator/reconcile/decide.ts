@@ -2,16 +2,18 @@
 
 import { isInspectFailure, type InspectFacts, type InspectFailure } from "../../puller/contract.ts";
 import type { VariantSpec, VariantStatus } from "../api/model.ts";
-import type { FootprintStatus } from "../api/model.ts";
+import type { FootprintStatus, ReselectionStatus } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
 import type { KubeObject } from "../kube/types.ts";
-import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
+import type { SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, Footprint } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
+import { reselect } from "./reselect.ts";
 import { discoveryQuestion, knownArtifact, runtimeFor, tolerationsOf, withRequirements } from "./variants.ts";
+import { workloadState } from "./workload-state.ts";
 
 /** What became of one variant's reference. */
 export type ResolvedVariant = {
@@ -34,6 +36,10 @@ export type Decision = {
   readonly variants: readonly ResolvedVariant[];
   /** Undefined while the references are still being read. */
   readonly choice: Choice | undefined;
+  /** What is to be remembered of it. */
+  readonly reselection: ReselectionStatus | undefined;
+  /** When the choice is to be looked at again. */
+  readonly recheckAfterMs: number | undefined;
 };
 
 /** Each variant with the newest that is known of its reference: an answer just read, else the status. */
@@ -103,10 +109,10 @@ export function decide(observed: Observed): Decision {
   const isUndecided =
     isSearching || variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined);
   const current = currentVariant(observed);
-  const choice =
+  const reselected =
     isUndecided || candidates.length === 0
       ? undefined
-      : chooseVariant({
+      : reselect(observed, {
           candidates,
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
@@ -114,20 +120,37 @@ export function decide(observed: Observed): Decision {
           replicas: observed.model.spec.replicas ?? 1,
           ...(current === undefined ? {} : { current }),
         });
+  const choice = reselected?.choice;
+  const isSurging = reselected?.isGain === true || isStillSurging(observed, choice);
   const isSuspended = observed.model.spec.suspend === true;
   return {
     create: isSuspended ? [] : inspection.create,
     remove: isSuspended ? [] : [...inspection.remove, ...unusedClaims(observed)],
-    apply: isSuspended || choice?.kind !== "selected" ? [] : desiredObjects(observed, choice),
+    apply: isSuspended || choice?.kind !== "selected" ? [] : desiredObjects(observed, choice, isSurging),
     inspection,
     variants,
     choice,
+    reselection: isSurging
+      ? { ...reselected?.reselection, isSurging: true }
+      : reselected === undefined
+        ? observed.model.status?.reselection
+        : reselected.reselection,
+    recheckAfterMs: reselected?.recheckAfterMs,
   };
+}
+
+/** Whether the roll-out of a better variant goes on: until its pods are available, or it is given up for another. */
+function isStillSurging({ model, ...observed }: Observed, choice: Choice | undefined): boolean {
+  const selected = model.status?.selected;
+  if (model.status?.reselection?.isSurging !== true || selected === undefined) return false;
+  const isSame = choice?.kind !== "selected" || choice.candidate.variant.name === selected.variant;
+  return isSame && !workloadState({ model, ...observed }, selected.digest, selected.sizeBytes).isAvailable;
 }
 
 function desiredObjects(
   observed: Observed,
   { candidate, placement }: Extract<Choice, { kind: "selected" }>,
+  isSurging: boolean,
 ): readonly KubeObject[] {
   const { model, configuration, claim } = observed;
   const { variant, artifact, runtime } = candidate;
@@ -143,6 +166,7 @@ function desiredObjects(
       artifact,
       runtime,
       placement,
+      ...(isSurging ? { isSurging } : {}),
       ...(claim === undefined ? {} : { claim }),
     }),
     modelService(model),

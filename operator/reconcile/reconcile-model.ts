@@ -159,9 +159,11 @@ function outcomeOf(status: ModelStatus, decision: Decision, failure: ActFailure 
   if (failure !== undefined) return { kind: "retry", reason: failure.reason };
   const ready = status.conditions?.find(({ type }) => type === "Ready");
   const isPulling = (status.pull?.pods.pulling ?? 0) > 0;
-  const rechecks = [decision.inspection.recheckAfterMs, isPulling ? progressIntervalMs : undefined].filter(
-    (each) => each !== undefined,
-  );
+  const rechecks = [
+    decision.inspection.recheckAfterMs,
+    decision.recheckAfterMs,
+    isPulling ? progressIntervalMs : undefined,
+  ].filter((each) => each !== undefined);
   const recheck = rechecks.length === 0 ? {} : { recheckAfterMs: Math.min(...rechecks) };
   if (ready?.status === "True") return { kind: "done", ...recheck };
   const reason: Reason = ready?.reason ?? "Progressing";

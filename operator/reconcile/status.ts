@@ -337,6 +337,7 @@ export function modelStatus(
     ...(digest === undefined || resolvedAt === undefined ? {} : { source: { digest, resolvedAt } }),
     ...(decision.inspection.discovery === undefined ? {} : { discovery: decision.inspection.discovery }),
     ...(selected === undefined ? {} : { selected }),
+    ...(decision.reselection === undefined ? {} : { reselection: decision.reselection }),
     variants: variantStatuses(decision),
     ...(workload === undefined
       ? {}

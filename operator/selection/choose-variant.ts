@@ -30,6 +30,8 @@ export type SelectionInput = AttemptInput & {
   readonly replicas: number;
   /** Replicas of each class that runs now, by its key. */
   readonly currentShares?: ReadonlyMap<string, number>;
+  /** Variants on kinds of devices (`passedOverKey`) that could not be scheduled: taken only when nothing else fits. */
+  readonly passedOver?: ReadonlySet<string>;
   /** Own pods on a node, which free capacity counts as taken. */
   readonly ownPods?: ReadonlyMap<string, number>;
 };
@@ -58,6 +60,20 @@ function tryCandidate(input: SelectionInput, candidate: Candidate): Tried {
 }
 
 const fits = (each: Attempt): boolean => each.placement.matchingNodes.length > 0;
+/** Names a variant on a kind of devices. */
+export function passedOverKey({
+  variant,
+  accelerator,
+}: {
+  readonly variant: string;
+  readonly accelerator: string;
+}): string {
+  return `${variant} ${accelerator}`;
+}
+
+const keyOf = ({ candidate, placement }: Attempt): string =>
+  passedOverKey({ variant: candidate.variant.name, accelerator: placement.accelerator });
+
 const hasRoom = (each: Attempt): boolean => each.placement.freeNodes.length > 0;
 
 /**
@@ -71,11 +87,40 @@ function ranked(input: SelectionInput, tried: readonly Tried[]): readonly Attemp
       .flatMap((each) => each[kind] ?? [])
       .filter(fits)
       .sort((one, other) => Number(hasRoom(other)) - Number(hasRoom(one)) || order(one, other));
-  return [...of("stated"), ...of("fallback")];
+  const all = [...of("stated"), ...of("fallback")];
+  const isPassedOver = (each: Attempt): boolean => input.passedOver?.has(keyOf(each)) === true;
+  return [...all.filter((each) => !isPassedOver(each)), ...all.filter(isPassedOver)];
+}
+
+/**
+ * What is better than the kept attempt by more than chance (memory left over, names), and has room: a gain that is worth moving
+ * pods for.
+ */
+function betterThan(
+  input: SelectionInput,
+  tried: readonly Tried[],
+  kept: Attempt,
+): { variant: string; accelerator: AcceleratorVendor; freeNodes: readonly string[] } | undefined {
+  const order = policyOrder(input, true);
+  const found = ranked(input, tried).find(
+    (each) =>
+      hasRoom(each) &&
+      input.passedOver?.has(keyOf(each)) !== true &&
+      (each.placement.isCpuFallback === kept.placement.isCpuFallback
+        ? order(each, kept) < 0
+        : kept.placement.isCpuFallback),
+  );
+  return found === undefined
+    ? undefined
+    : {
+        variant: found.candidate.variant.name,
+        accelerator: found.placement.accelerator,
+        freeNodes: found.placement.freeNodes,
+      };
 }
 
 /** Orders attempts of different candidates by the policy, best first. */
-function policyOrder(input: SelectionInput): (one: Attempt, other: Attempt) => number {
+function policyOrder(input: SelectionInput, isStrict = false): (one: Attempt, other: Attempt) => number {
   const isBestFit = input.selection.policy === "BestFit";
   const position = new Map(input.candidates.map((candidate, index) => [candidate, index]));
   return (one, other) => {
@@ -85,14 +130,20 @@ function policyOrder(input: SelectionInput): (one: Attempt, other: Attempt) => n
       onCpus(one) - onCpus(other) ||
       Number(one.isShort) - Number(other.isShort) ||
       compareQuality(one.candidate.artifact, other.candidate.artifact) ||
-      other.headroomBytes() - one.headroomBytes() ||
-      (one.candidate.variant.name < other.candidate.variant.name
-        ? -1
-        : one.candidate.variant.name > other.candidate.variant.name
-          ? 1
-          : 0)
+      (isStrict ? 0 : tieOrder(one, other))
     );
   };
+}
+
+function tieOrder(one: Attempt, other: Attempt): number {
+  return (
+    other.headroomBytes() - one.headroomBytes() ||
+    (one.candidate.variant.name < other.candidate.variant.name
+      ? -1
+      : one.candidate.variant.name > other.candidate.variant.name
+        ? 1
+        : 0)
+  );
 }
 
 /** Names a class of nodes: the same variant on the same kind of devices, whatever the nodes. */
@@ -224,12 +275,17 @@ export function chooseVariant(input: SelectionInput): Choice {
   if (chosen !== undefined) {
     const { candidate } = chosen;
     const placement = withTerms(input, chosen);
+    const better =
+      kept !== undefined && input.selection.reselect === "OnNodeChange"
+        ? betterThan(input, tried, kept)
+        : undefined;
     const share = { key: "", candidate, placement, replicas: input.replicas, avoid: [] };
     return {
       kind: "selected",
       candidate,
       placement,
       shares: [{ ...share, nodes: placement.matchingNodes }],
+      ...(better === undefined ? {} : { better }),
       reason: reasonOf(input, chosen, kept !== undefined),
       verdicts,
     };
@@ -301,7 +357,7 @@ function reasonOf(input: SelectionInput, { candidate, placement }: Attempt, isKe
 function keptAttempt(input: SelectionInput, tried: readonly Tried[]): Attempt | undefined {
   const { current } = input;
   const own = tried.find(({ candidate }) => candidate.variant.name === current?.variant);
-  if (own === undefined) return undefined;
+  if (own === undefined || current === undefined) return undefined;
   const ways = [own.stated, own.fallback].filter(
     (way): way is Attempt => way !== undefined && way.placement.accelerator === current?.accelerator,
   );

@@ -106,6 +106,12 @@ export type Choice =
       readonly placement: Placement;
       /** Best first. */
       readonly shares: readonly Share[];
+      /** With `reselect: OnNodeChange`: what is strictly better than the kept one and has room. */
+      readonly better?: {
+        readonly variant: string;
+        readonly accelerator: AcceleratorVendor;
+        readonly freeNodes: readonly string[];
+      };
       readonly reason: string;
       readonly verdicts: readonly VariantVerdict[];
     }

@@ -183,6 +183,11 @@ export const statusTree: StatusTree<ModelStatus> = {
     nodes: "number",
     contextLength: "number",
   },
+  reselection: {
+    better: { variant: "string", accelerator: "string", since: "string" },
+    passedOver: { items: { variant: "string", accelerator: "string", at: "string" } },
+    isSurging: "boolean",
+  },
   variants: {
     items: {
       name: "string",

@@ -124,6 +124,29 @@ const good: readonly (readonly [string, Fields])[] = [
       },
     },
   ],
+  [
+    "a choice that follows the nodes",
+    { source, selection: { policy: "BestFit", reselect: "OnNodeChange", unschedulableAfter: "1m30s" } },
+  ],
+  [
+    "terms of the memory",
+    {
+      source,
+      variants: [
+        {
+          name: "a",
+          footprint: {
+            weights: "16Gi",
+            cachePerToken: "128Ki",
+            cacheType: "q8_0",
+            compute: "1Gi",
+            overhead: "0",
+            utilization: 90,
+          },
+        },
+      ],
+    },
+  ],
   ["ephemeral storage", { source, storage: { type: "Ephemeral", size: "auto" } }],
   [
     "a claim",
@@ -379,14 +402,14 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "emptyCluster Provision is not yet supported",
   ],
   [
-    "a choice on each node change",
-    { source, selection: { reselect: "OnNodeChange" } },
-    "reselect OnNodeChange is not yet supported",
+    "a choice on each node change for several variants",
+    { source, selection: { reselect: "OnNodeChange", placement: "PerHardware" } },
+    "reselect OnNodeChange is for placement Uniform",
   ],
   [
-    "a time to wait",
-    { source, selection: { unschedulableAfter: "10m" } },
-    "unschedulableAfter is not yet supported",
+    "too short a time to wait",
+    { source, selection: { unschedulableAfter: "5s" } },
+    "unschedulableAfter is shorter than 10s",
   ],
   ["no context", { source, selection: { contextLength: 0 } }, "should be greater than or equal to 1"],
   ["no sequence", { source, selection: { parallel: 0 } }, "should be greater than or equal to 1"],
@@ -603,6 +626,7 @@ describeCluster("the Model resource on a real API server", () => {
         placement: "Uniform",
         emptyCluster: "Wait",
         reselect: "WhenUnschedulable",
+        unschedulableAfter: "10m",
       },
       storage: { type: "Ephemeral", size: "auto" },
       replicas: 1,
