@@ -339,11 +339,13 @@ export class Controller {
   }
 
   #countModels(): void {
-    const { models } = this.#deps.metrics;
+    const { models, variants } = this.#deps.metrics;
     models.reset();
+    variants.reset();
     for (const model of this.#models.list()) {
       const ready = model.status?.conditions?.find(({ type }) => type === "Ready");
       models.inc({ reason: ready?.reason ?? "Progressing" });
+      for (const { verdict } of model.status?.variants ?? []) variants.inc({ verdict });
     }
   }
 }

@@ -14,6 +14,7 @@ export type Metrics = {
   readonly watchErrors: Counter<"resource">;
   readonly isLeader: Gauge;
   readonly models: Gauge<"reason">;
+  readonly variants: Gauge<"verdict">;
 };
 
 /** Fresh metrics with a registry of their own. `queueDepth` is asked at each scrape. */
@@ -79,6 +80,12 @@ export function createMetrics(queueDepth: () => number): Metrics {
       name: "ocimodel_models",
       help: "Models by the reason of their Ready condition.",
       labelNames: ["reason"],
+      registers,
+    }),
+    variants: new Gauge({
+      name: "ocimodel_variants",
+      help: "Variants of all Models by their verdict.",
+      labelNames: ["verdict"],
       registers,
     }),
   };

@@ -351,6 +351,7 @@ describeCluster("the loop", () => {
     for (const line of transitions) expect(line).toMatchObject({ model: "m", namespace, level: 30 });
     const text = await operator.metrics.registry.metrics();
     expect(text).toMatch(/^ocimodel_models\{reason="Available"\} 1$/m);
+    expect(text).toMatch(/^ocimodel_variants\{verdict="Selected"\} 1$/m);
     expect(text).toMatch(/^ocimodel_reconciles_total\{outcome="done",reason="Ready"\} [1-9]/m);
     expect(text).toMatch(/^ocimodel_relists_total\{resource="models"\} 1$/m);
     expect(text).toMatch(/^ocimodel_queue_depth 0$/m);

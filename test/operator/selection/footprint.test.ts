@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { FootprintSpec } from "../../../operator/api/model.ts";
 import { engineMemory, type EngineMemory } from "../../../operator/selection/engine-memory.ts";
@@ -244,4 +246,34 @@ describe("what the user states", () => {
     expect(contextLengths(undefined, undefined)).toEqual([8192, 4096, 2048]);
     expect(contextLengths({ contextLength: 4096 }, 16_384)).toEqual([16_384]);
   });
+});
+
+test("the example of docs/selection.md is what the formula gives", () => {
+  const facts: ArchitectureFacts = {
+    layers: 32,
+    heads: 32,
+    keyValueHeads: 8,
+    keyLength: 128,
+    valueLength: 128,
+    embeddingLength: 4096,
+    feedForwardLength: 14_336,
+    vocabularySize: 128_256,
+  };
+  const text = readFileSync(join(import.meta.dirname, "../../../docs/selection.md"), "utf8");
+  const shown = (bytes: number): string => (bytes / gibibyte).toFixed(2);
+  const q8 = estimate(artifact(7.95 * gibibyte, facts), { parallel: 2 });
+  for (const [word, bytes] of [
+    ["weights", q8.weightBytes],
+    ["cache", q8.cacheBytes],
+    ["compute", q8.computeBytes],
+    ["overhead", q8.overheadBytes],
+  ] as const) {
+    expect(text).toMatch(new RegExp(`^${word} .*${shown(bytes).replace(".", "[.]")} GiB$`, "m"));
+  }
+  expect(text).toContain(`${shown(q8.totalBytes)} GiB on the device`);
+  const bf16 = estimate(artifact(14.96 * gibibyte, facts, { format: "safetensors" }), {
+    engine: vllm,
+    parallel: 2,
+  });
+  expect(text).toContain(`= ${shown(bf16.totalBytes)} GiB`);
 });
