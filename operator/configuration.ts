@@ -6,8 +6,10 @@ import { z } from "zod";
 export const runtimeSchema = z.strictObject({
   /** Image of the inference server. */
   image: z.string().min(1),
-  /** Used instead when the pod has accelerators. */
+  /** Used instead when the pod has NVIDIA devices. */
   acceleratorImage: z.string().min(1).optional(),
+  /** Images for devices of other vendors than NVIDIA; a variant that asks for a vendor without one is refused. */
+  vendorImages: z.partialRecord(z.enum(["amd", "intel", "habana"]), z.string().min(1)).optional(),
   /** Weight formats it loads. */
   formats: z.array(z.enum(["gguf", "safetensors", "dduf", "unknown"])).min(1),
   /** Whether it can serve without an accelerator. */

@@ -5,6 +5,7 @@ import { resolveRelativeReference } from "../../puller/oci/reference.ts";
 import type { Json, JsonObject, RuntimeSpec } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
+import { runtimeImage } from "../selection/runtime-image.ts";
 import { deviceTolerations } from "../selection/tolerations.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import {
@@ -111,8 +112,7 @@ function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject
   const mountPath = settings.mountPath ?? defaultModelMountPath;
   const usesDevice = placement.accelerator !== "none";
   const port = settings.port ?? definition.port;
-  const image =
-    settings.image ?? (usesDevice ? (definition.acceleratorImage ?? definition.image) : definition.image);
+  const image = settings.image ?? runtimeImage(definition, placement.accelerator) ?? definition.image;
   const args = settings.args ?? [...definition.args, ...(usesDevice ? definition.acceleratorArgs : [])];
   const { include, exclude } = model.spec.puller ?? {};
   const { contextLength } = placement.footprint;

@@ -41,7 +41,8 @@ export function deviceWays(vendor: DeviceVendor, nodes: readonly NodeHardware[])
   const ways = new Map<string, DeviceWay>([[deviceWayKey(first), first]]);
   for (const { accelerators } of nodes) {
     for (const { vendor: of, access, isUnifiedMemory } of accelerators) {
-      if (of !== vendor) continue;
+      // Pods of Models make no claims yet: what only a DRA driver offers is told in the verdict, and not asked for.
+      if (of !== vendor || access.kind === "claim") continue;
       const way: DeviceWay = { vendor, access, isUnifiedMemory };
       ways.set(deviceWayKey(way), way);
     }

@@ -16,6 +16,7 @@ import type {
   VariantSpec,
   VariantStatus,
 } from "../api/model.ts";
+import { withImageForAll } from "../selection/runtime-image.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 
 export type EffectiveVariant = {
@@ -153,7 +154,13 @@ export function runtimeFor(
   const named = variant.runtime?.name ?? spec.runtime?.name;
   if (named !== undefined) {
     const definition = configuration.runtimes[named];
-    return definition === undefined ? undefined : { name: named, definition };
+    if (definition === undefined) return undefined;
+    const isOther = variant.runtime?.name !== undefined && variant.runtime.name !== spec.runtime?.name;
+    const stated = variant.runtime?.image ?? (isOther ? undefined : spec.runtime?.image);
+    return {
+      name: named,
+      definition: stated === undefined ? definition : withImageForAll(definition, stated),
+    };
   }
   const image = variant.runtime?.image ?? spec.runtime?.image;
   if (image !== undefined) {
@@ -161,6 +168,7 @@ export function runtimeFor(
       name: "custom",
       definition: {
         image,
+        vendorImages: { amd: image, intel: image, habana: image },
         formats: [format],
         cpu: true,
         args: [],

@@ -7,6 +7,7 @@ import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import { engineMemory } from "./engine-memory.ts";
 import {
   lastingObstacle,
+  leastOfNominal,
   offersWay,
   selectorObstacle,
   takenObstacle,
@@ -162,7 +163,15 @@ export function attempt(
   const demand: PodDemand = {
     requirements: way === undefined ? withoutAccelerator : requirements,
     tolerations: way === undefined ? ofTemplate : [...deviceTolerations(way.vendor), ...ofTemplate],
-    device: way === undefined ? undefined : { way, count, memoryBytes: deviceBytes },
+    device:
+      way === undefined
+        ? undefined
+        : {
+            way,
+            count,
+            memoryBytes:
+              accelerator?.memoryPerDevice === undefined ? deviceBytes : leastOfNominal(deviceBytes),
+          },
     memoryBytes: hostBytes,
   };
   const grouped = groupNodes(input.nodes);

@@ -13,6 +13,7 @@ import {
   type AttemptInput,
 } from "./attempt.ts";
 import { compareQuality } from "./quality.ts";
+import { runtimeImage } from "./runtime-image.ts";
 import { divideReplicas } from "./shares.ts";
 import type { Candidate, Choice, Placement, Share, VariantVerdict } from "./types.ts";
 
@@ -54,7 +55,10 @@ function tryCandidate(input: SelectionInput, candidate: Candidate): Tried {
   const hasFallback = (input.selection.cpuFallback ?? true) && vendor !== "none" && canUseCpus;
   return {
     candidate,
-    stated: attemptStated(input, candidate, kept),
+    stated:
+      runtimeImage(runtime.definition, vendor) === undefined
+        ? undefined
+        : attemptStated(input, candidate, kept),
     fallback: hasFallback ? attemptOnCpus(input, candidate, kept) : undefined,
   };
 }
@@ -222,6 +226,7 @@ function marksOf(placement: Placement, usesDevice: boolean): readonly NodeSelect
 
 function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: boolean): VariantVerdict {
   const { runtime, artifact, variant } = candidate;
+  const vendor = variant.requirements?.accelerator?.vendor ?? "none";
   if (each === undefined) {
     return {
       name: variant.name,
@@ -229,7 +234,9 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
       message:
         runtime === undefined
           ? `no configured runtime loads ${artifact.format} weights; name one in runtime.name or give runtime.image`
-          : `runtime ${runtime.name} does not serve without an accelerator; state requirements.accelerator`,
+          : vendor !== "none"
+            ? `runtime ${runtime.name} has no image for ${vendor} devices; set its vendorImages.${vendor} in the operator's configuration, or give runtime.image`
+            : `runtime ${runtime.name} does not serve without an accelerator; state requirements.accelerator`,
       requiredBytes: 0,
       matchingNodes: [],
     };
@@ -253,6 +260,12 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
   };
 }
 
+/** With `emptyCluster: Provision`, what an autoscaler is to bring a node for: the policy's first, as it is stated. */
+function unseen(input: SelectionInput, tried: readonly Tried[]): Attempt | undefined {
+  if (input.selection.emptyCluster !== "Provision") return undefined;
+  return tried.flatMap(({ stated }) => stated ?? []).sort(policyOrder(input))[0];
+}
+
 /**
  * FirstFit: the first candidate that fits some node as it states its requirements. BestFit: the one of the highest quality. If none
  * fits and `cpuFallback` is not false, the first (best) whose runtime can serve it on CPUs. The current variant is kept with
@@ -267,7 +280,7 @@ export function chooseVariant(input: SelectionInput): Choice {
     if (first !== undefined) return choiceOfShares(input, tried, shares, first);
   }
   const kept = keptAttempt(input, tried);
-  const chosen = kept ?? ranked(input, tried)[0];
+  const chosen = kept ?? ranked(input, tried)[0] ?? unseen(input, tried);
   const verdicts = tried.map(({ candidate, stated }) => {
     const isSelected = chosen?.candidate === candidate;
     return verdictOf(isSelected ? chosen : stated, candidate, isSelected);
@@ -286,7 +299,10 @@ export function chooseVariant(input: SelectionInput): Choice {
       placement,
       shares: [{ ...share, nodes: placement.matchingNodes }],
       ...(better === undefined ? {} : { better }),
-      reason: reasonOf(input, chosen, kept !== undefined),
+      reason:
+        fits(chosen) || kept !== undefined
+          ? reasonOf(input, chosen, kept !== undefined)
+          : `${candidate.variant.name}: no node fits yet, and an autoscaler is to bring one`,
       verdicts,
     };
   }

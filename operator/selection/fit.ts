@@ -31,6 +31,14 @@ export type Obstacle =
   | { readonly kind: "taken"; readonly what: string }
   | { readonly kind: "other"; readonly what: string };
 
+/**
+ * Least memory that drivers report for a device of a nominal size, bytes: a "16 GB" T4 has 15109 MiB, since error
+ * correction takes a sixteenth and the driver its part. What a user states is the size by which devices are sold.
+ */
+export function leastOfNominal(statedBytes: number): number {
+  return Math.floor(statedBytes * 0.92);
+}
+
 /** `8.9` as numbers. */
 export function parseCapability(text: string): readonly [number, number] {
   const [major = 0, minor = 0] = text.split(".").map(Number);
@@ -119,6 +127,15 @@ function suitableDevices(
     }
     count += accelerators.count;
     if (accelerators.freeCount !== undefined) freeCount = (freeCount ?? 0) + accelerators.freeCount;
+  }
+  if (count === 0 && obstacles.length === 0) {
+    const claimable = node.accelerators.find(
+      ({ access, vendor }) => access.kind === "claim" && vendor === device.way.vendor,
+    );
+    if (claimable?.access.kind === "claim") {
+      const what = `only the DRA driver ${claimable.access.driver} offers its GPUs, and pods of Models make no claims yet`;
+      return { obstacle: { kind: "other", what } };
+    }
   }
   if (count === 0) return { obstacle: nearest(obstacles) };
   return count < device.count

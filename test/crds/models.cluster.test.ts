@@ -331,14 +331,9 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "accelerator.vendor: Unsupported value",
   ],
   [
-    "an accelerator of AMD",
-    accelerated({ vendor: "amd" }),
-    "accelerator vendors amd, intel and habana are not yet supported",
-  ],
-  [
-    "an accelerator of Intel",
-    accelerated({ vendor: "intel" }),
-    "accelerator vendors amd, intel and habana are not yet supported",
+    "compute capability of another vendor than NVIDIA",
+    accelerated({ vendor: "amd", minComputeCapability: "8.0" }),
+    "minComputeCapability is a notion of CUDA: only vendor nvidia has it",
   ],
   [
     "an unknown vendor",
@@ -395,11 +390,6 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "a placement per hardware",
     { source, selection: { placement: "PerHardware" } },
     "placement PerHardware is not yet supported",
-  ],
-  [
-    "provisioning",
-    { source, selection: { emptyCluster: "Provision" } },
-    "emptyCluster Provision is not yet supported",
   ],
   [
     "a choice on each node change for several variants",

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import type { ModelSpec } from "../../../operator/api/model.ts";
 import type { Node } from "../../../operator/hardware/node-hardware.ts";
+import { withImageForAll } from "../../../operator/selection/runtime-image.ts";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
 import { planModel, type Plan, type PlanInput } from "../../../operator/plan/plan.ts";
 import type { InspectFacts, ModelFormat } from "../../../puller/contract.ts";
@@ -96,7 +97,13 @@ export function inputOf(given: Case): PlanInput {
     spec: { ...spec, source: { reference: repository } },
     nodes: nodesOf(given),
     facts,
-    runtimes: defaultRuntimes,
+    // Images for devices of every vendor, so that the cases are about hardware.
+    runtimes: Object.fromEntries(
+      Object.entries(defaultRuntimes).map(([name, definition]) => [
+        name,
+        withImageForAll(definition, `registry.example/${name}`),
+      ]),
+    ),
     ...(current === undefined ? {} : { current }),
   };
 }
