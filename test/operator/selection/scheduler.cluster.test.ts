@@ -7,7 +7,12 @@ import { configurationSchema, type RuntimeDefinition } from "../../../operator/c
 import { workloadDeployment } from "../../../operator/desired/deployment.ts";
 import { withFreeCapacity } from "../../../operator/hardware/free-capacity.ts";
 import { nodeHardware, type Node } from "../../../operator/hardware/node-hardware.ts";
-import { attemptOnCpus, attemptStated, type Attempt } from "../../../operator/selection/attempt.ts";
+import {
+  attemptOnCpus,
+  attemptStated,
+  withTerms,
+  type Attempt,
+} from "../../../operator/selection/attempt.ts";
 import type { Candidate } from "../../../operator/selection/types.ts";
 import {
   stripScheduledPod,
@@ -204,7 +209,9 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
             tolerations: () => [],
           };
           const candidate = candidateOf(drawnCase);
-          const each = drawnCase.onCpus ? attemptOnCpus(input, candidate) : attemptStated(input, candidate);
+          const found = drawnCase.onCpus ? attemptOnCpus(input, candidate) : attemptStated(input, candidate);
+          // As for a chosen one: terms are made only for what is placed.
+          const each = { ...found, placement: withTerms(input, found) };
           return [{ name: `${cluster}-p${round}`, cluster, taken, each }];
         });
         await inBatches(expected, async ({ name, cluster, each }) => {
