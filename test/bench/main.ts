@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { cacheDirectory, withLock } from "../cluster/cache.ts";
 import { Bench } from "./bench.ts";
 import { formatLimit, formatNumber, formatUnit } from "./format.ts";
-import { ensureMeasure } from "./measure.ts";
+import { endMeasured, ensureMeasure } from "./measure.ts";
 import { machineFacts } from "./machine.ts";
 import { saveResult } from "./results.ts";
 import { runScenario, type ScenarioResult } from "./run-scenario.ts";
@@ -45,6 +45,7 @@ async function main(): Promise<void> {
     isTiny: false,
   });
   const end = (): void => {
+    endMeasured();
     void bench.close().finally(() => process.exit(143));
   };
   process.once("SIGINT", end);

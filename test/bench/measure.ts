@@ -1,6 +1,6 @@
 // Runs one command in a fresh process and tells what it cost. The counting is done by measure.c, which says why.
 
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -18,6 +18,13 @@ export type Command = {
   /** It gets SIGTERM after this long, and that is no failure. */
   readonly stopAfterSeconds?: number;
 };
+
+let running: ChildProcess | undefined;
+
+/** Ends the command that is being measured, and with it what it started, so that its files can be removed. */
+export function endMeasured(): void {
+  running?.kill("SIGKILL");
+}
 
 /** What a command and everything it started cost. */
 export type Usage = {
@@ -72,6 +79,7 @@ export async function measure(program: string, command: Command, logDirectory: s
       cwd: logDirectory,
     },
   );
+  running = child;
   closeSync(out);
   closeSync(error);
   let report = "";
