@@ -54,6 +54,8 @@ export const configurationSchema = z.strictObject({
   pullerEnv: z.array(z.strictObject({ name: z.string().min(1), value: z.string() })).optional(),
   /** Runtime name -> definition; the first that takes a format is its default. */
   runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtimeSchema),
+  /** Models on claims that nobody has used for this long, and that no pod and no Model uses, are removed. */
+  collectAfterSeconds: z.int().min(1).default(3600),
   /** Namespaces to watch; empty: all. */
   namespaces: z.array(z.string()).default([]),
   /** Models reconciled at once. */

@@ -3,7 +3,7 @@
 import { parseArgs } from "node:util";
 import { AppError } from "./oci/errors.ts";
 
-export const commandNames = ["inspect", "pull", "verify", "gc"] as const;
+export const commandNames = ["inspect", "pull", "verify", "repair", "gc"] as const;
 export type CommandName = (typeof commandNames)[number];
 
 type Option = {
@@ -52,7 +52,7 @@ export const options: readonly Option[] = [
     commands: ["inspect"],
     help: "json or table",
   },
-  { name: "store", value: "DIR", commands: ["pull", "verify", "gc"], help: "root of the volume" },
+  { name: "store", value: "DIR", commands: ["pull", "verify", "repair", "gc"], help: "root of the volume" },
   {
     name: "include",
     value: "GLOB",
@@ -91,7 +91,28 @@ export const options: readonly Option[] = [
     value: "SECONDS",
     default: "86400",
     commands: ["gc"],
-    help: "keep partial files younger than this",
+    help: "keep what was written to or used within this time",
+  },
+  {
+    name: "unused-models",
+    value: "WHAT",
+    choices: ["keep", "remove"],
+    default: "keep",
+    commands: ["gc"],
+    help: "what becomes of models that no --keep names: keep or remove",
+  },
+  {
+    name: "keep",
+    value: "NAME",
+    isRepeatable: true,
+    commands: ["gc"],
+    help: "a directory under DIR/models that is in use and stays; repeatable",
+  },
+  {
+    name: "size-limit",
+    value: "BYTES",
+    commands: ["gc"],
+    help: "remove unused models only until the store has no more bytes than this, the longest unused first",
   },
   {
     name: "docker-config",
@@ -162,6 +183,7 @@ const summaries: Readonly<Record<CommandName, string>> = {
   inspect: "Tell what references hold, without pulling: format, quantization, sizes, files, header facts.",
   pull: "Bring a model to a volume, verified, and publish it as a whole under DIR/models.",
   verify: "Read every blob and model of a store again and tell what is damaged.",
+  repair: "Mend what verify finds, without a registry; what cannot be mended is fetched by the next pull.",
   gc: "Remove blobs that no model needs, and partial files whose writer is long gone.",
 };
 

@@ -225,7 +225,7 @@ export function isInspectFailure(result: InspectResult): result is InspectFailur
  */
 export type TerminationMessage = {
   readonly v: typeof contractVersion;
-  readonly command: "pull" | "inspect" | "verify" | "gc";
+  readonly command: "pull" | "inspect" | "verify" | "repair" | "gc";
   readonly code: FailureCode | "Ready";
   readonly retryable: boolean;
   readonly message: string;
@@ -233,6 +233,8 @@ export type TerminationMessage = {
   readonly digest?: string;
   readonly bytesDone?: number;
   readonly bytesTotal?: number;
+  /** Of a pull that ended well: bytes that came over the network in this run; the others were on the volume. */
+  readonly bytesFetched?: number;
   readonly inspected?: readonly InspectResult[];
   readonly discovered?: Discovery;
 };
@@ -278,4 +280,9 @@ export function modelDirectoryName(
     .digest("hex")
     .slice(0, 8);
   return `${hex}-${mark}`;
+}
+
+/** Whether a name is one that `modelDirectoryName` makes. */
+export function isModelDirectoryName(name: string): boolean {
+  return /^(?:[0-9a-f]{64}|[0-9a-f]{128})(?:-[0-9a-f]{8})?$/.test(name);
 }

@@ -15,6 +15,7 @@ import {
 import {
   contractVersion,
   isInspectFailure,
+  isModelDirectoryName,
   isRetryable,
   maxInspectReferences,
   type TerminationMessage,
@@ -36,8 +37,9 @@ import {
 import { shownReference } from "./oci/reference.ts";
 import { ProgressTracker, reportProgress, serveProgress, type Terminal } from "./pull/progress.ts";
 import { pull } from "./pull/pull.ts";
-import { collectGarbage } from "./store/gc.ts";
+import { collectGarbage, type GcOptions } from "./store/gc.ts";
 import { openExistingStore } from "./store/open-store.ts";
+import { repairStore } from "./store/repair.ts";
 import { verifyStore } from "./store/verify.ts";
 import { writeTermination } from "./termination.ts";
 
@@ -158,7 +160,7 @@ async function runPull(
     const message = report.isWarm
       ? `${report.digest} was complete already`
       : `${report.digest} is complete: ${report.totalBytes} bytes, ${report.fetchedBytes} of them fetched`;
-    return { message, digest: report.digest };
+    return { message, digest: report.digest, bytesFetched: report.fetchedBytes };
   } finally {
     reporter.stop();
     server?.close();
@@ -254,19 +256,46 @@ async function runVerify(line: Command, world: World, signal: AbortSignal): Prom
     ? { message }
     : {
         message,
-        failure: new AppError("DigestMismatch", `${message}; remove what is named and pull the models again`),
+        failure: new AppError(
+          "DigestMismatch",
+          `${message}; puller repair mends what can be mended here, and the next pull the rest`,
+        ),
       };
 }
 
+async function runRepair(line: Command, world: World, signal: AbortSignal): Promise<Result> {
+  const report = await repairStore(await openExistingStore(requiredValue(line, "store")), signal);
+  world.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
+  const left = report.repairs.filter(({ outcome }) => outcome === "left").length;
+  return {
+    message: `${report.repairs.length} damages found; ${left} of them are mended by the next pull of the models`,
+  };
+}
+
 async function runGc(line: Command, world: World): Promise<Result> {
-  const minimumAgeMs = numberValue(line, "minimum-age", { min: 0, max: 1e9 }) * 1000;
-  const report = await collectGarbage(
-    await openExistingStore(requiredValue(line, "store")),
-    minimumAgeMs,
-    Date.now(),
-  );
+  const [limit] = line.values("size-limit");
+  const keep = line.values("keep");
+  const wrong = keep.find((name) => !isModelDirectoryName(name));
+  if (wrong !== undefined) {
+    // A misspelt name would keep nothing.
+    throw new AppError(
+      "InvalidUsage",
+      `--keep ${JSON.stringify(wrong.slice(0, 150))} is no name of a directory under models: 64 hex digits, and with globs - and 8 more`,
+    );
+  }
+  const options: GcOptions = {
+    minimumAgeMs: numberValue(line, "minimum-age", { min: 0, max: 1e9 }) * 1000,
+    keep: new Set(keep),
+    unusedModels: line.values("unused-models")[0] === "remove" ? "remove" : "keep",
+    ...(limit === undefined
+      ? {}
+      : { sizeLimitBytes: numberValue(line, "size-limit", { min: 0, max: 2 ** 53 - 1, isWhole: true }) }),
+  };
+  const report = await collectGarbage(await openExistingStore(requiredValue(line, "store")), options);
   world.stdout.write(`${JSON.stringify(report)}\n`);
-  return { message: `${report.removedBlobs} blobs and ${report.removedPartials} partial files removed` };
+  return {
+    message: `${report.removedModels.length} models, ${report.removedBlobs} blobs and ${report.removedPartials} partial files removed, ${report.freedBytes} bytes freed`,
+  };
 }
 
 function version(): string {
@@ -305,6 +334,8 @@ async function perform(
       return runVerify(line, world, signal);
     case "gc":
       return runGc(line, world);
+    case "repair":
+      return runRepair(line, world, signal);
   }
 }
 

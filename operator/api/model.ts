@@ -300,6 +300,16 @@ export type DiscoveryStatus = {
   readonly failure?: { readonly code: FailureCode; readonly message: string };
 };
 
+/** What the operator remembers of the claim that it made. */
+export type StorageStatus = {
+  /** Directories under `models/` that pods or Models use, sorted. */
+  readonly inUse: readonly string[];
+  /** Since when these, RFC 3339. */
+  readonly since: string;
+  /** Whether others may be there, which are to be removed. */
+  readonly isPending: boolean;
+};
+
 export type ModelStatus = {
   readonly observedGeneration?: number;
   /** For people and printer columns only: never a contract. */
@@ -310,6 +320,7 @@ export type ModelStatus = {
   readonly reselection?: ReselectionStatus;
   readonly variants?: readonly VariantStatus[];
   readonly pull?: PullStatus;
+  readonly storage?: StorageStatus;
   readonly replicas?: number;
   readonly readyReplicas?: number;
   /** `2/3`: for the printer column. */

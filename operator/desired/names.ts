@@ -12,11 +12,14 @@ export const variantAnnotation = "ocimodel.dev/variant";
 export const digestAnnotation = "ocimodel.dev/digest";
 /** On pods of a claim: the room that their model takes on it, bytes. */
 export const volumeBytesAnnotation = "ocimodel.dev/volume-bytes";
+/** On pods of a claim: the directory under `models/` that they mount. */
+export const modelDirectoryAnnotation = "ocimodel.dev/model-directory";
 /** On pods of a claim: which one, so that pods of several Models find each other. */
 export const claimLabel = "ocimodel.dev/claim";
 
 export const pullContainerName = "pull";
 export const inspectContainerName = "inspect";
+export const collectContainerName = "collect";
 export const runtimeContainerName = "runtime";
 export const portName = "http";
 /** Port of the Service. */
@@ -61,7 +64,7 @@ export function inspectPodName(
   return `${name.slice(0, maxInspectNameLength)}-inspect-${hash}-${attempt}`;
 }
 
-export type Component = "server" | "inspect" | "store";
+export type Component = "server" | "inspect" | "store" | "collect";
 
 export function labels(model: Model, component: Component): Readonly<Record<string, string>> {
   return {

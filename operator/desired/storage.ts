@@ -1,10 +1,11 @@
 // The volume of a Model's pods: what kind it is, how pods share it, and what it costs the node. Pure.
 
+import { modelDirectoryName } from "../../puller/contract.ts";
 import type { JsonObject } from "../api/model.ts";
 import { parseQuantity } from "../kube/quantity.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import { claimLabelValue, claimSharing, wantedClaimName, type Sharing } from "./claim.ts";
-import { claimLabel, modelVolumeName, volumeBytesAnnotation } from "./names.ts";
+import { claimLabel, modelDirectoryAnnotation, modelVolumeName, volumeBytesAnnotation } from "./names.ts";
 import type { WorkloadInput } from "./types.ts";
 import { statedBytes, volumeNeed } from "./volume-need.ts";
 
@@ -34,6 +35,7 @@ export function storagePlan({
   if (name !== undefined) {
     const sharing = claimSharing(model, claim);
     const value = claimLabelValue(name);
+    const { include = [], exclude = [] } = model.spec.puller ?? {};
     return {
       volume: {
         name: modelVolumeName,
@@ -43,8 +45,11 @@ export function storagePlan({
       memoryBytes: 0,
       sharing,
       labels: { [claimLabel]: value },
-      // Tells how much room older pods still take when the claim is sized for newer ones.
-      annotations: { [volumeBytesAnnotation]: String(need.limit) },
+      // Tell what older pods still have mounted, and how much room that takes, when there are newer ones.
+      annotations: {
+        [modelDirectoryAnnotation]: modelDirectoryName(artifact.digest, include, exclude),
+        [volumeBytesAnnotation]: String(need.limit),
+      },
       podAffinity: sharing === "OneNode" ? onNodeOfClaim(value) : undefined,
     };
   }
@@ -69,7 +74,7 @@ export function storagePlan({
  * A disk that one node alone can attach: a pod on another one would wait for it without end. So all pods of the claim, of
  * whichever Model, go where the first one is; the first one goes where it fits, and a claim that waits for it binds there.
  */
-function onNodeOfClaim(value: string): JsonObject {
+export function onNodeOfClaim(value: string): JsonObject {
   return {
     requiredDuringSchedulingIgnoredDuringExecution: [
       { labelSelector: { matchLabels: { [claimLabel]: value } }, topologyKey: "kubernetes.io/hostname" },

@@ -16,6 +16,7 @@ import { WorkQueue, type WorkResult } from "../kube/work-queue.ts";
 import type { Metrics } from "../server/metrics.ts";
 import { askProgress } from "./ask-progress.ts";
 import { ClusterHardware } from "./cluster-hardware.ts";
+import { pullOutcome } from "./pull-outcome.ts";
 import { reconcileModel } from "./reconcile-model.ts";
 import {
   claimResource,
@@ -159,7 +160,10 @@ export class Controller {
     this.#hardware.attach(this.#nodes, countsPods);
     this.#deployments = this.#watched<Deployment>(deploymentResource, owned, wakeOwner);
     this.#services = this.#watched(serviceResource, owned, wakeOwner);
-    this.#pods = this.#watched<Pod>(podResource, owned, wakeOwner);
+    this.#pods = this.#watched<Pod>(podResource, owned, (key, change) => {
+      wakeOwner(key, change);
+      this.#countPull(change);
+    });
     // All claims, since a Model may name one that somebody else made.
     this.#claims = this.#watched<Claim>(claimResource, undefined, (key, change) => {
       wakeOwner(key, change);
@@ -336,6 +340,15 @@ export class Controller {
       metrics.reconcileSeconds.observe((performance.now() - startedMs) / 1000);
       this.#countModels();
     }
+  }
+
+  #countPull({ before, after }: CacheChange<Pod>): void {
+    const outcome = pullOutcome(before, after);
+    if (outcome === undefined) return;
+    const { modelBytes, modelStarts } = this.#deps.metrics;
+    modelBytes.inc({ source: "registry" }, outcome.fetchedBytes);
+    modelBytes.inc({ source: "volume" }, outcome.foundBytes);
+    modelStarts.inc({ start: outcome.fetchedBytes > 0 ? "cold" : "warm" });
   }
 
   #countModels(): void {

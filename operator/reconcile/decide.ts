@@ -9,6 +9,7 @@ import type { KubeObject } from "../kube/types.ts";
 import type { SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, Footprint } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
+import { planCollection, type CollectionPlan } from "./collection.ts";
 import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
 import { reselect } from "./reselect.ts";
@@ -33,6 +34,7 @@ export type Decision = {
   readonly apply: readonly KubeObject[];
   readonly remove: readonly KubeObject[];
   readonly inspection: InspectionPlan;
+  readonly collection: CollectionPlan;
   readonly variants: readonly ResolvedVariant[];
   /** Undefined while the references are still being read. */
   readonly choice: Choice | undefined;
@@ -122,10 +124,12 @@ export function decide(observed: Observed): Decision {
         });
   const choice = reselected?.choice;
   const isSurging = reselected?.isGain === true || isStillSurging(observed, choice);
+  const collection = planCollection(observed);
   const isSuspended = observed.model.spec.suspend === true;
   return {
-    create: isSuspended ? [] : inspection.create,
-    remove: isSuspended ? [] : [...inspection.remove, ...unusedClaims(observed)],
+    create: isSuspended ? [] : [...inspection.create, ...collection.create],
+    remove: isSuspended ? [] : [...inspection.remove, ...unusedClaims(observed), ...collection.remove],
+    collection,
     apply: isSuspended || choice?.kind !== "selected" ? [] : desiredObjects(observed, choice, isSurging),
     inspection,
     variants,

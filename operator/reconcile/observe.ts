@@ -3,8 +3,9 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import { wantedClaimName, type Claim } from "../desired/claim.ts";
+import { claimLabelValue, wantedClaimName, type Claim } from "../desired/claim.ts";
 import {
+  claimLabel,
   componentLabel,
   modelNameLabel,
   pullContainerName,
@@ -72,6 +73,17 @@ export async function observe(
     ownedClaims: world.claims
       .list(key.namespace)
       .filter(({ metadata }) => metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid)),
+    claimPods:
+      claim === undefined
+        ? []
+        : world.pods
+            .list(key.namespace)
+            .filter(({ metadata }) => metadata.labels?.[claimLabel] === claimLabelValue(claim)),
+    claimModels:
+      claim === undefined
+        ? []
+        : world.models.list(key.namespace).filter((each) => wantedClaimName(each) === claim),
+    collectPods: pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "collect"),
     workloadPods,
     inspectPods: pods.filter(
       ({ metadata }) =>

@@ -23,6 +23,12 @@ export type Observed = {
   readonly workloadPods: readonly Pod[];
   /** Inspect pods of this Model, not being deleted. */
   readonly inspectPods: readonly Pod[];
+  /** Pods of any Model that have the claim mounted, also those that are being deleted. */
+  readonly claimPods: readonly Pod[];
+  /** Models that use the claim. */
+  readonly claimModels: readonly Model[];
+  /** Pods of this Model that clear the claim, not being deleted. */
+  readonly collectPods: readonly Pod[];
   /** What pullers answered on their progress port, by pod uid. */
   readonly progress: ReadonlyMap<string, PullProgress>;
   /** Milliseconds since 1970. */

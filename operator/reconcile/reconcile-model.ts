@@ -162,6 +162,7 @@ function outcomeOf(status: ModelStatus, decision: Decision, failure: ActFailure 
   const rechecks = [
     decision.inspection.recheckAfterMs,
     decision.recheckAfterMs,
+    decision.collection.recheckAfterMs,
     isPulling ? progressIntervalMs : undefined,
   ].filter((each) => each !== undefined);
   const recheck = rechecks.length === 0 ? {} : { recheckAfterMs: Math.min(...rechecks) };

@@ -338,6 +338,7 @@ export function modelStatus(
     ...(decision.inspection.discovery === undefined ? {} : { discovery: decision.inspection.discovery }),
     ...(selected === undefined ? {} : { selected }),
     ...(decision.reselection === undefined ? {} : { reselection: decision.reselection }),
+    ...(decision.collection.storage === undefined ? {} : { storage: decision.collection.storage }),
     variants: variantStatuses(decision),
     ...(workload === undefined
       ? {}

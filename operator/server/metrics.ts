@@ -15,6 +15,8 @@ export type Metrics = {
   readonly isLeader: Gauge;
   readonly models: Gauge<"reason">;
   readonly variants: Gauge<"verdict">;
+  readonly modelBytes: Counter<"source">;
+  readonly modelStarts: Counter<"start">;
 };
 
 /** Fresh metrics with a registry of their own. `queueDepth` is asked at each scrape. */
@@ -76,6 +78,18 @@ export function createMetrics(queueDepth: () => number): Metrics {
       registers,
     }),
     isLeader: new Gauge({ name: "ocimodel_leader", help: "1 while this process leads.", registers }),
+    modelBytes: new Counter({
+      name: "ocimodel_model_bytes_total",
+      help: "Bytes of models that pods started with: fetched from the registry, or found on the volume.",
+      labelNames: ["source"],
+      registers,
+    }),
+    modelStarts: new Counter({
+      name: "ocimodel_model_starts_total",
+      help: "Pods whose model was complete: cold ones fetched something, warm ones nothing.",
+      labelNames: ["start"],
+      registers,
+    }),
     models: new Gauge({
       name: "ocimodel_models",
       help: "Models by the reason of their Ready condition.",

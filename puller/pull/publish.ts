@@ -1,17 +1,19 @@
 // Makes a model visible as a whole: built aside from verified blobs, synced, renamed, sealed. Never a part of it.
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { baseName, PlacedPaths, placeExtracted, tarEntries } from "../artifact/index.ts";
 import type { SafePath } from "../artifact/types.ts";
-import { Verifier } from "../oci/digest.ts";
+import { parseDigest, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
+import type { Descriptor, Digest } from "../oci/types.ts";
 import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
-import { isSealedModelWhole, readSeal, writeSeal, type Seal } from "../store/seal.ts";
+import { isSealedModelTrusted, readSeal, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
+import { stamp } from "../store/trust.ts";
 import type { PlannedArchive, PullPlan } from "./plan.ts";
 
 type SealedFile = Seal["files"][number];
@@ -30,9 +32,10 @@ const linkless: ReadonlySet<string> = new Set([
 export async function isPublished(
   layout: StoreLayout,
   plan: Pick<PullPlan, "name" | "digest">,
+  signal: AbortSignal,
 ): Promise<boolean> {
   const seal = await readSeal(layout, plan.name);
-  return seal?.digest === plan.digest && (await isSealedModelWhole(layout, seal));
+  return seal?.digest === plan.digest && (await isSealedModelTrusted(layout, seal, signal));
 }
 
 /** Publishes the model of a plan whose blobs are all on the volume. Fails with AppError; what was made aside is removed. */
@@ -63,7 +66,7 @@ export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: 
       for (const { path, target } of links) {
         await mkdir(dirname(join(aside, path)), { recursive: true });
         await symlink(target, join(aside, path));
-        files.push({ path, sizeBytes: 0 });
+        files.push({ path, sizeBytes: 0, target });
       }
       if (files.length === 0) {
         throw new AppError(
@@ -73,15 +76,17 @@ export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: 
       }
       await syncTree(aside);
       signal.throwIfAborted();
-      await replaceDirectory(layout, aside, modelDirectory(layout, plan.name));
-      await writeSeal(layout, {
+      const seal: Seal = {
         v: 1,
         name: plan.name,
         digest: plan.digest,
         files,
         blobs: plan.blobs.map(({ digest }) => digest),
         ...(plan.entry === undefined ? {} : { entry: plan.entry }),
-      });
+      };
+      await replaceDirectory(layout, aside, seal, signal);
+      await writeSeal(layout, seal);
+      await stampModel(layout, seal, plan.blobs);
     });
   } finally {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
@@ -139,7 +144,7 @@ async function extract(
   // A file of this name goes elsewhere if it is the only one, which shows at the archive's end.
   const loneName = singleFilePath === undefined ? undefined : baseName(singleFilePath);
   const all: SafePath[] = [];
-  const written: { readonly path: SafePath; readonly sizeBytes: number }[] = [];
+  const written: { readonly path: SafePath; readonly sizeBytes: number; readonly digest: Digest }[] = [];
   for await (const entry of tarEntries(source(), archive.encoding)) {
     const { path } = entry;
     if (entry.type === "directory") {
@@ -155,14 +160,14 @@ async function extract(
       const isLoneCandidate = path === loneName && singleFilePath !== undefined;
       if (!isWanted(path) && !(isLoneCandidate && isWanted(singleFilePath))) continue;
       if (!isLoneCandidate) model.placed.claimFile(path, undefined);
-      await writeFile(join(aside, path), entry.content);
-      written.push({ path, sizeBytes: entry.sizeBytes });
+      const digest = await writeFile(join(aside, path), entry.content);
+      written.push({ path, sizeBytes: entry.sizeBytes, digest });
     }
   }
   verifier.finish();
   const [lone] = placeExtracted(all, singleFilePath);
   const result: SealedFile[] = [];
-  for (const { path, sizeBytes } of written) {
+  for (const { path, sizeBytes, digest } of written) {
     const target = all.length === 1 && lone !== undefined ? lone : path;
     if (!isWanted(target)) {
       await rm(join(aside, path));
@@ -173,12 +178,13 @@ async function extract(
       await mkdir(dirname(join(aside, target)), { recursive: true });
       await rename(join(aside, path), join(aside, target));
     }
-    result.push({ path: target, sizeBytes });
+    result.push({ path: target, sizeBytes, digest });
   }
   return result;
 }
 
-async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
+/** Writes a new file; its digest, so that it can be checked again later without its archive. */
+async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Promise<Digest> {
   await mkdir(dirname(path), { recursive: true });
   const handle = await open(path, "wx", 0o644).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "EEXIST") {
@@ -187,8 +193,10 @@ async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Prom
     throw error;
   });
   try {
+    const hash = createHash("sha256");
     let position = 0;
     for await (const chunk of content) {
+      hash.update(chunk);
       let written = 0;
       while (written < chunk.length) {
         const { bytesWritten } = await handle.write(
@@ -204,6 +212,7 @@ async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Prom
     }
     await handle.chmod(0o444);
     await handle.sync();
+    return parseDigest(`sha256:${hash.digest("hex")}`);
   } finally {
     await handle.close();
   }
@@ -217,17 +226,39 @@ async function syncTree(path: string): Promise<void> {
   await syncDirectory(path);
 }
 
-/** Puts `aside` in the place of `target`. What was there without a seal goes aside first: a directory cannot be replaced in one step. */
-async function replaceDirectory(layout: StoreLayout, aside: string, target: string): Promise<void> {
-  const old = `${aside}.old`;
-  try {
-    await rename(aside, target);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? "";
-    if (!["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(code)) throw error;
-    await rename(target, old);
-    await rename(aside, target);
+/**
+ * Puts `aside` in the place of the model. What another puller put there meanwhile stays if it is the same: pods may have mounted
+ * it already, and a directory that is replaced is empty for those. What is damaged goes aside first, since a directory cannot be
+ * replaced in one step, and is deleted by garbage collection, when no pod can have it mounted any more.
+ */
+async function replaceDirectory(
+  layout: StoreLayout,
+  aside: string,
+  seal: Seal,
+  signal: AbortSignal,
+): Promise<void> {
+  const target = modelDirectory(layout, seal.name);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await rename(aside, target);
+      break;
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? "";
+      if (attempt > 5 || !["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(code)) throw error;
+      if (await isSealedModelTrusted(layout, seal, signal)) return;
+      await rename(target, `${aside}.${attempt}.gone`).catch((gone: NodeJS.ErrnoException) => {
+        if (gone.code !== "ENOENT") throw gone;
+      });
+    }
   }
   await syncDirectory(layout.models);
-  await rm(old, { recursive: true, force: true });
+}
+
+/** Notes what was verified in this run, so that the next start need not read it. */
+async function stampModel(layout: StoreLayout, seal: Seal, blobs: readonly Descriptor[]): Promise<void> {
+  for (const { path, sizeBytes, digest } of seal.files) {
+    if (digest === undefined) continue;
+    await stamp(layout, join(modelDirectory(layout, seal.name), path), { digest, sizeBytes });
+  }
+  for (const blob of blobs) await stamp(layout, blobPath(layout, blob.digest), blob);
 }

@@ -5,23 +5,26 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { fetchArtifact } from "../artifact/index.ts";
 import { modelDirectoryName } from "../contract.ts";
-import type { AppError } from "../oci/errors.ts";
+import { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
-import type { Descriptor, Digest, Registry } from "../oci/types.ts";
+import type { Descriptor, Digest, Reference, Registry } from "../oci/types.ts";
 import { syncDirectory } from "../store/durability.ts";
-import { modelDirectory, type StoreLayout } from "../store/layout.ts";
+import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
-import { readSeal } from "../store/seal.ts";
+import { readSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
+import { hasTrustedBlob, stamp } from "../store/trust.ts";
+import { Turns, type TurnOptions } from "../store/turn.ts";
+import { keepUse, noteUse } from "../store/uses.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
 import { machineLimits } from "../transfer/machine-limits.ts";
 import { largeBlobBytes, planTransfer } from "../transfer/schedule.ts";
 import { tuning } from "../transfer/tuning.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
 import type { FetchOptions } from "./fetch-options.ts";
-import { checkMemory, checkSpace, planPull, spaceNeed, type Globs } from "./plan.ts";
+import { checkMemory, checkSpace, planPull, spaceNeed, type Globs, type PullPlan } from "./plan.ts";
 import type { ProgressTracker, PullSeconds } from "./progress.ts";
 import { isPublished, publishModel } from "./publish.ts";
 
@@ -44,6 +47,8 @@ export type PullDeps = {
   readonly clock?: RetryClock;
   /** How the data plane connects: as the registry's own client does. */
   readonly connections: Pick<DataPlaneOptions, "authorities" | "connectTimeoutMs" | "stallTimeoutMs">;
+  /** How pullers wait for each other. */
+  readonly turns?: TurnOptions;
 };
 
 export type PullReport = {
@@ -62,14 +67,20 @@ export type PullReport = {
 
 /** Pulls one model to a volume. Safe to kill at any point and to run again; several at once share what they fetch. */
 export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSignal): Promise<PullReport> {
-  const { registry, progress, log } = deps;
+  const { registry, progress } = deps;
   const reference = parseReference(request.reference);
   const layout = await openStore(request.store);
   if (reference.digest !== undefined) {
     // A model that is named by digest and sealed needs no registry at all.
     const name = modelDirectoryName(reference.digest, request.include, request.exclude);
-    if (await isPublished(layout, { name, digest: reference.digest }))
-      return warm(layout, name, reference.digest, deps);
+    const found = await findPublished(layout, { name, digest: reference.digest }, signal);
+    if (found !== undefined) return warm(layout, found, deps);
+  }
+  if (layout.isReadOnly) {
+    throw new AppError(
+      "StorageFailed",
+      `the volume ${request.store} can only be read and does not hold the model; name it by digest, and fill the volume with puller pull from where it can be written to`,
+    );
   }
   const { manifest, artifact } = await fetchArtifact(reference, registry, signal);
   // One resolution per run: a tag that moves meanwhile changes nothing.
@@ -77,10 +88,32 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
   progress.enter("planning");
   const plan = planPull(manifest, artifact, request);
   progress.plan(plan.digest, plan.totalBytes, plan.blobs.length);
-  if (await isPublished(layout, plan)) return warm(layout, plan.name, plan.digest, deps);
+  const found = await findPublished(layout, plan, signal);
+  if (found !== undefined) return warm(layout, found, deps);
+  const blobs = plan.blobs.map(({ digest }) => digest);
+  await noteUse(layout, plan.name, blobs);
+  const stopUse = keepUse(layout, plan.name);
+  try {
+    return await fetchAndPublish(plan, pinned, layout, request, deps, signal);
+  } finally {
+    stopUse();
+    // Young from here on: the pod is about to mount it.
+    await noteUse(layout, plan.name, blobs);
+  }
+}
+
+async function fetchAndPublish(
+  plan: PullPlan,
+  pinned: Reference,
+  layout: StoreLayout,
+  request: PullRequest,
+  deps: PullDeps,
+  signal: AbortSignal,
+): Promise<PullReport> {
+  const { progress, log } = deps;
   const missing: Descriptor[] = [];
   for (const blob of plan.blobs) {
-    if (!(await hasBlob(layout, blob))) missing.push(blob);
+    if (!(await hasTrustedBlob(layout, blob, signal))) missing.push(blob);
     else {
       progress.add(blob.sizeBytes, "volume");
       progress.completeFile();
@@ -103,6 +136,13 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
   };
   const transfer = await fetchAll(missing, { ...request, reference: pinned, layout, onRetry }, deps, signal);
   progress.enter("publishing");
+  for (const blob of plan.blobs) {
+    if (await hasTrustedBlob(layout, blob, signal)) continue;
+    throw new AppError(
+      "StorageFailed",
+      `${blob.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
+    );
+  }
   await publishModel(layout, plan, signal);
   progress.enter("ready");
   return {
@@ -121,7 +161,7 @@ async function fetchAll(
   missing: readonly Descriptor[],
   request: Pick<PullRequest, "concurrency" | "bandwidthLimit" | "policy" | "slowest"> &
     Pick<FetchOptions, "reference" | "layout" | "onRetry">,
-  { registry, progress, log, clock, connections }: PullDeps,
+  { registry, progress, log, clock, connections, turns }: PullDeps,
   signal: AbortSignal,
 ): Promise<TransferCounts | undefined> {
   if (missing.length === 0) return undefined;
@@ -144,6 +184,7 @@ async function fetchAll(
     ...(bandwidthLimit === undefined ? {} : { bandwidthLimit }),
   });
   plane.start();
+  const waiting = new Turns(layout, turns);
   let largeLeft = missing.filter(({ sizeBytes }) => sizeBytes >= largeBlobBytes).length;
   try {
     const largestFirst = missing.toSorted((one, other) => other.sizeBytes - one.sizeBytes);
@@ -162,7 +203,12 @@ async function fetchAll(
         otherLargeBlobs: () => largeLeft - (isLarge ? 1 : 0),
         ...(clock === undefined ? {} : { clock }),
       };
-      await fetchBlob(blob, options, ownSignal);
+      const isThere = async (): Promise<boolean> => hasBlob(layout, blob);
+      const how = await waiting.take(blob.digest, isThere, ownSignal, async () => {
+        await fetchBlob(blob, options, ownSignal);
+        await stamp(layout, blobPath(layout, blob.digest), blob);
+      });
+      if (how === "done by another") progress.add(blob.sizeBytes, "volume");
       if (isLarge) largeLeft -= 1;
       progress.completeFile();
     });
@@ -180,13 +226,20 @@ async function syncBlobs(layout: StoreLayout): Promise<void> {
   });
 }
 
-async function warm(
+/** The seal of the model if it is there and can be used; from now on it is in use. */
+async function findPublished(
   layout: StoreLayout,
-  name: string,
-  digest: Digest,
-  { progress }: PullDeps,
-): Promise<PullReport> {
-  const files = (await readSeal(layout, name))?.files ?? [];
+  model: Pick<PullPlan, "name" | "digest">,
+  signal: AbortSignal,
+): Promise<Seal | undefined> {
+  const seal = await readSeal(layout, model.name);
+  if (seal === undefined) return undefined;
+  // Before the look at it: garbage collection takes it away first and looks for uses then.
+  if (!layout.isReadOnly) await noteUse(layout, model.name, seal.blobs);
+  return (await isPublished(layout, model, signal)) ? seal : undefined;
+}
+
+function warm(layout: StoreLayout, { name, digest, files }: Seal, { progress }: PullDeps): PullReport {
   const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   progress.plan(digest, totalBytes, files.length);
   progress.add(totalBytes, "volume");

@@ -16,8 +16,20 @@ export type StoreLayout = {
   readonly ingest: string;
   readonly staging: string;
   readonly seals: string;
+  /** Tickets of pullers that wait for each other. */
+  readonly turns: string;
+  /** One file per model, written to at each use: its time is that of the last use. */
+  readonly uses: string;
+  /** What files looked like when their content was verified. */
+  readonly stamps: string;
   /** What readers mount, one directory per model. */
   readonly models: string;
+  /** The store is there and complete, or not, but nothing can be written. */
+  readonly isReadOnly: boolean;
+  /** Owner of the files that this process writes there: file servers map it. Undefined: not known. */
+  readonly ownerId: bigint | undefined;
+  /** Whether files can be made unwritable: some file servers give all files one mode. */
+  readonly hasModes: boolean;
 };
 
 export function storeLayout(root: string): StoreLayout {
@@ -30,7 +42,13 @@ export function storeLayout(root: string): StoreLayout {
     ingest: join(own, "ingest"),
     staging: join(own, "staging"),
     seals: join(own, "seals"),
+    turns: join(own, "turns"),
+    uses: join(own, "uses"),
+    stamps: join(own, "stamps"),
     models: join(root, "models"),
+    isReadOnly: false,
+    ownerId: undefined,
+    hasModes: true,
   };
 }
 

@@ -1,6 +1,9 @@
 // Prepares a volume: our directories and the version of the layout.
 
-import { mkdir, open, readFile, stat } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { access, chmod, lstat, mkdir, readFile, stat, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { AppError } from "../oci/errors.ts";
 import { storeLayout, storeVersion, type StoreLayout } from "./layout.ts";
 import { onVolume, storageError } from "./storage-error.ts";
@@ -23,32 +26,81 @@ export async function openExistingStore(root: string): Promise<StoreLayout> {
   return openStore(root);
 }
 
-/** Makes what is missing. A store of another version is refused with StorageFailed; nothing of it is touched. */
+/**
+ * Makes what is missing. A store of another version is refused with StorageFailed; nothing of it is touched. A store that is
+ * there and cannot be written to is opened read-only.
+ */
 export async function openStore(root: string): Promise<StoreLayout> {
   const layout = storeLayout(root);
-  await onVolume(`preparing the store ${root}`, async () => {
-    await mkdir(root, { recursive: true });
-    // One by one, parents first: of a read-only volume, a recursive mkdir says ENOENT.
-    const { own, blobs, ingest, staging, seals, models } = layout;
-    for (const path of [own, blobs, ingest, staging, seals, models]) {
-      await mkdir(path).catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== "EEXIST") throw error;
-      });
-    }
-    const handle = await open(layout.versionFile, "wx").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "EEXIST") return undefined;
-      throw error;
-    });
-    await handle?.writeFile(`${storeVersion}\n`);
-    await handle?.close();
-    const found = (await readFile(layout.versionFile, "utf8")).trim();
-    // Empty: another process is writing it at this moment.
-    if (found !== "" && found !== String(storeVersion)) {
-      throw new AppError(
-        "StorageFailed",
-        `the store ${root} has layout version ${JSON.stringify(found.slice(0, 20))}; this puller knows ${storeVersion}. Use a puller of that version, or another volume`,
-      );
-    }
+  return onVolume(`preparing the store ${root}`, async () => {
+    const isReadOnly = await mayOnlyRead(layout);
+    if (!isReadOnly) await makeVersioned(layout);
+    await refuseOtherVersion(layout);
+    if (isReadOnly) return { ...layout, isReadOnly };
+    const { blobs, ingest, staging, seals, turns, uses, stamps, models } = layout;
+    for (const path of [blobs, ingest, staging, seals, turns, uses, stamps, models])
+      await makeDirectory(path);
+    return { ...layout, ...(await probe(layout)) };
   });
-  return layout;
+}
+
+async function makeVersioned({ root, own, versionFile }: StoreLayout): Promise<void> {
+  await mkdir(root, { recursive: true });
+  await makeDirectory(own);
+  try {
+    await writeFile(versionFile, `${storeVersion}\n`, { flag: "wx" });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+}
+
+async function refuseOtherVersion({ root, versionFile }: StoreLayout): Promise<void> {
+  const found = (await readFile(versionFile, "utf8")).trim();
+  // Empty: another process is writing it at this moment.
+  if (found === "" || found === String(storeVersion)) return;
+  throw new AppError(
+    "StorageFailed",
+    `the store ${root} has layout version ${JSON.stringify(found.slice(0, 20))}; this puller knows ${storeVersion}. Use a puller of that version, or another volume`,
+  );
+}
+
+/** Makes a directory. A link in its place would lead out of the volume, or into somebody else's store. */
+async function makeDirectory(path: string): Promise<void> {
+  // Not with its parents: of a read-only volume, a recursive mkdir says ENOENT.
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw error;
+  });
+  if ((await lstat(path)).isDirectory()) return;
+  throw new AppError(
+    "StorageFailed",
+    `${path} is no directory of its own but a link or a file; remove it, and the puller makes a new one`,
+  );
+}
+
+/** Writes a file to see what the volume makes of it. */
+async function probe({ staging }: StoreLayout): Promise<Pick<StoreLayout, "ownerId" | "hasModes">> {
+  const path = join(staging, `.${randomBytes(8).toString("hex")}.probe`);
+  await writeFile(path, "-", { flag: "wx", mode: 0o644 });
+  try {
+    await chmod(path, 0o444);
+    const { uid, mode } = await lstat(path, { bigint: true });
+    return { ownerId: uid, hasModes: (mode & 0o777n) === 0o444n };
+  } finally {
+    await unlink(path).catch(() => undefined);
+  }
+}
+
+/** Whether a store is there that this process may only read. */
+async function mayOnlyRead({ own, versionFile }: StoreLayout): Promise<boolean> {
+  try {
+    await access(own, constants.W_OK);
+    return false;
+  } catch (error) {
+    // Not there at this moment is no reason: another process may be making it.
+    if (!["EROFS", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? "")) return false;
+    return access(versionFile, constants.R_OK).then(
+      () => true,
+      () => false,
+    );
+  }
 }

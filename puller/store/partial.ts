@@ -85,6 +85,19 @@ async function orphan(path: string, name: string): Promise<Orphan | undefined> {
   return Date.now() - status.mtimeMs > foreignOrphanAgeMs ? { ...found, how: "copy" } : undefined;
 }
 
+/** Makes a file and its directory, which another process that has just published the blob may be removing at this moment. */
+async function openNew(path: string): Promise<FileHandle> {
+  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+  for (let attempt = 1; ; attempt += 1) {
+    await mkdir(dirname(path), { recursive: true });
+    try {
+      return await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
+    } catch (error) {
+      if (attempt >= 10 || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+}
+
 export class Partial {
   readonly #layout: StoreLayout;
   readonly #descriptor: Descriptor;
@@ -114,10 +127,8 @@ export class Partial {
   static async create(layout: StoreLayout, descriptor: Descriptor): Promise<Partial> {
     return onVolume(`making a partial file of ${descriptor.digest}`, async () => {
       const directory = ingestDirectory(layout, descriptor.digest);
-      await mkdir(directory, { recursive: true });
       const path = join(directory, await newName());
-      const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
-      const handle = await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
+      const handle = await openNew(path);
       const partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
       if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
       return partial;

@@ -1,14 +1,15 @@
 // The seal of a published model: what it holds. Written last; with it, a start needs no look at any byte.
 
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readFile, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { lstat, mkdir, open, readFile, readdir, readlink, rename, rm } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { z } from "zod";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { syncDirectory } from "./durability.ts";
 import { modelDirectory, sealFile, type StoreLayout } from "./layout.ts";
 import { onVolume } from "./storage-error.ts";
+import { isTrusted } from "./trust.ts";
 
 const digest = z.custom<Digest>(isDigest);
 
@@ -17,7 +18,16 @@ const schema = z.strictObject({
   name: z.string(),
   digest,
   /** Everything in the model's directory. */
-  files: z.array(z.strictObject({ path: z.string(), sizeBytes: z.int().min(0), digest: digest.optional() })),
+  files: z.array(
+    z.strictObject({
+      path: z.string(),
+      sizeBytes: z.int().min(0),
+      /** Of the content; absent for symbolic links. */
+      digest: digest.optional(),
+      /** Of a symbolic link: what it points to. */
+      target: z.string().optional(),
+    }),
+  ),
   /** Blobs it was made from, for garbage collection. */
   blobs: z.array(digest),
   entry: z.string().optional(),
@@ -41,16 +51,42 @@ export async function readSeal(layout: StoreLayout, name: string): Promise<Seal 
   }
 }
 
-/** Whether everything the seal names lies in the model's directory, by kind and size; reads no content. */
+/** Whether everything the seal names lies in the model's directory, by kind and size, and nothing else; reads no content. */
 export async function isSealedModelWhole(layout: StoreLayout, seal: Seal): Promise<boolean> {
   const directory = modelDirectory(layout, seal.name);
-  for (const { path, sizeBytes } of seal.files) {
+  if ((await lstat(directory).catch(() => undefined))?.isDirectory() !== true) return false;
+  for (const { path, sizeBytes, target } of seal.files) {
     const status = await lstat(join(directory, path)).catch(() => undefined);
-    if (status === undefined || status.isDirectory()) return false;
+    if (status === undefined || !(status.isFile() || status.isSymbolicLink())) return false;
     if (status.isFile() && status.size !== sizeBytes) return false;
+    if (target !== undefined && (await readlink(join(directory, path)).catch(() => "")) !== target)
+      return false;
   }
-  const status = await lstat(directory).catch(() => undefined);
-  return status?.isDirectory() === true;
+  const named = new Set(seal.files.map(({ path }) => path));
+  return (await pathsBelow(directory)).every((path) => named.has(path));
+}
+
+/** Whether a sealed model is whole and each of its files can be used as it is; what was touched is read again. */
+export async function isSealedModelTrusted(
+  layout: StoreLayout,
+  seal: Seal,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!(await isSealedModelWhole(layout, seal))) return false;
+  for (const { path, sizeBytes, digest: content } of seal.files) {
+    if (content === undefined) continue;
+    const file = join(modelDirectory(layout, seal.name), path);
+    if (!(await isTrusted(layout, file, { digest: content, sizeBytes }, signal))) return false;
+  }
+  return true;
+}
+
+/** All that is no directory, relative to it. */
+async function pathsBelow(directory: string): Promise<readonly string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)));
 }
 
 export async function writeSeal(layout: StoreLayout, seal: Seal): Promise<void> {

@@ -248,6 +248,7 @@ export const statusTree: StatusTree<ModelStatus> = {
       failure: { code: "string", message: "string" },
     },
   },
+  storage: { inUse: { items: "string" }, since: "string", isPending: "boolean" },
   pull: {
     totalBytes: "number",
     completedBytes: "number",

@@ -49,7 +49,7 @@ const args = (store: string): readonly string[] => [
 ];
 
 describe("help", () => {
-  test.each([[[]], [["pull"]], [["inspect"]], [["verify"]], [["gc"]]])(
+  test.each([[[]], [["pull"]], [["inspect"]], [["verify"]], [["repair"]], [["gc"]]])(
     "of %j",
     async (command: readonly string[]) => {
       const run = spawnSync(process.execPath, [compiledPuller(), ...command, "--help"], { encoding: "utf8" });
@@ -92,6 +92,9 @@ describe("environment variables", () => {
       concurrency: ["0", "pull", '--concurrency "0"'],
       "bandwidth-limit": ["x", "pull", '"x"'],
       "progress-address": ["x", "pull", '--progress-address "x"'],
+      "unused-models": ["some", "gc", '--unused-models "some" is none of keep, remove'],
+      keep: ["my-model", "gc", '--keep "my-model" is no name of a directory under models'],
+      "size-limit": ["1Gi", "gc", '--size-limit "1Gi" is not a whole number'],
       "minimum-age": ["-1", "gc", '--minimum-age "-1"'],
       "docker-config": ["/none", "pull", "docker config /none cannot be read"],
       "ca-file": ["/none", "pull", "CA file /none cannot be read"],
@@ -143,7 +146,7 @@ describe("environment variables", () => {
 
 describe("verify and gc", () => {
   test("a directory that is no store is refused, and not made one", async () => {
-    for (const command of ["verify", "gc"]) {
+    for (const command of ["verify", "repair", "gc"]) {
       const store = freshStore();
       for (const path of [store, join(store, "none")]) {
         const run = await runInProcess([command, `--store=${path}`]);

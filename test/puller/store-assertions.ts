@@ -33,3 +33,23 @@ export function expectNoWrongByte(store: string, options: { readonly unpacked?: 
     expect(good.has(sha256(readFileSync(file)))).toBe(true);
   }
 }
+
+/** Deterministic bytes: a failure is repeated by the same seed. */
+export function noise(seed: string, length: number): Buffer {
+  const blocks: Buffer[] = [];
+  for (let index = 0; index * 32 < length; index += 1) {
+    blocks.push(createHash("sha256").update(`${seed} ${index}`).digest());
+  }
+  return Buffer.concat(blocks).subarray(0, length);
+}
+
+/** Deterministic whole numbers below a bound. */
+export function random(seed: string): (below: number) => number {
+  let count = 0;
+  return (below) => {
+    const digest = createHash("sha256")
+      .update(`${seed} ${(count += 1)}`)
+      .digest();
+    return digest.readUInt32BE(0) % below;
+  };
+}

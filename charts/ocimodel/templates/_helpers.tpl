@@ -37,6 +37,7 @@ pullerEnv:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 concurrency: {{ .Values.concurrency }}
+collectAfterSeconds: {{ .Values.collectAfterSeconds }}
 namespaces:
   {{- toYaml (eq .Values.scope "namespaced" | ternary .Values.namespaces list) | nindent 2 }}
 runtimes:

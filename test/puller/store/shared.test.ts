@@ -1,0 +1,151 @@
+import { spawn, type ChildProcessByStdio } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface, type Interface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeUnless } from "../../cluster/suites.ts";
+import { startFaultProxy, type FaultProxy } from "../../registry/fault-proxy.ts";
+import { publishDockerModel, type Published } from "../../registry/publish.ts";
+import { registryUnavailable, startRegistry, type TestRegistry } from "../../registry/registry.ts";
+import { expectNoWrongByte, filesBelow, noise, random, sha256 } from "../store-assertions.ts";
+import type { LockBehaviour, SharedPull, SharedPullAnswer } from "./shared-puller.ts";
+
+/** Rounds for each behaviour of tickets: 10 for a look, 200 for all. Sixteen processes want the machine for themselves. */
+const rounds = Number(process.env["OCIMODEL_SHARED_ROUNDS"] ?? "0");
+const tooLong = rounds > 0 ? undefined : "takes minutes; OCIMODEL_SHARED_ROUNDS=200 runs it";
+const seed = Number(process.env["OCIMODEL_SEED"] ?? "1");
+const pullers = 16;
+const kills = 3;
+const layerBytes = 200_000;
+const files = ["one.safetensors", "two.safetensors", "three.bin"].map((name) => ({
+  name,
+  content: noise(name, layerBytes),
+}));
+
+const layers = files.map(({ content }) => sha256(content));
+
+class Worker {
+  #child: ChildProcessByStdio<Writable, Readable, null>;
+  #lines: Interface;
+
+  constructor() {
+    [this.#child, this.#lines] = this.#start();
+  }
+
+  #start(): [ChildProcessByStdio<Writable, Readable, null>, Interface] {
+    const child = spawn(process.execPath, [join(import.meta.dirname, "shared-puller.ts")], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    return [child, createInterface({ input: child.stdout })];
+  }
+
+  async pull(what: SharedPull): Promise<SharedPullAnswer> {
+    const answer = once(this.#lines, "line");
+    this.#child.stdin.write(`${JSON.stringify(what)}\n`);
+    const ended = once(this.#child, "exit").then(() => undefined);
+    const line = await Promise.race([answer, ended]);
+    if (line !== undefined) return JSON.parse(String(line[0])) as SharedPullAnswer;
+    [this.#child, this.#lines] = this.#start();
+    return { failure: "killed" };
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async stop(): Promise<void> {
+    const exit = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await exit;
+  }
+}
+
+describeUnless(
+  tooLong ?? registryUnavailable(),
+  `${pullers} pullers on one volume, some of them killed`,
+  () => {
+    let directory = "";
+    let registry: TestRegistry;
+    let proxy: FaultProxy;
+    let published: Published;
+    let workers: Worker[] = [];
+
+    beforeAll(async () => {
+      directory = mkdtempSync(join(tmpdir(), "ocimodel-shared-"));
+      registry = await startRegistry();
+      // Bodies take a moment, so that the pullers meet.
+      proxy = await startFaultProxy({
+        target: registry.url,
+        keepAlive: true,
+        faults: [{ when: { method: "GET", path: /\/blobs\//, times: 1e9 }, do: { kind: "delay", ms: 40 } }],
+      });
+      published = await publishDockerModel(registry, {
+        repository: "ai/three",
+        tag: "x",
+        version: "v0.2",
+        files,
+      });
+      workers = Array.from({ length: pullers }, () => new Worker());
+    });
+    afterAll(async () => {
+      await Promise.all(workers.map(async (worker) => worker.stop()));
+      await proxy?.stop();
+      await registry?.stop();
+      rmSync(directory, { recursive: true, force: true });
+    });
+
+    const fetchedSince = (from: number): number =>
+      proxy.requests
+        .slice(from)
+        .filter(
+          ({ method, path, status }) =>
+            method === "GET" && layers.some((hex) => path.includes(hex)) && status < 300,
+        )
+        .reduce((sum, { sentBytes }) => sum + sentBytes, 0);
+
+    const behaviours: readonly LockBehaviour[] = ["works", "always succeeds", "ENOSYS", "hangs"];
+    test.each(behaviours)(
+      `locks: %s; ${rounds} rounds`,
+      async (behaviour) => {
+        const next = random(`${seed} ${behaviour}`);
+        const distinct = files.length * layerBytes;
+        let worst = 0;
+        for (let round = 0; round < rounds; round += 1) {
+          const store = join(directory, `${behaviour.replace(" ", "-")}-${round}`);
+          const from = proxy.requests.length;
+          const what = { reference: `${proxy.host}/ai/three:x`, host: proxy.host, store, behaviour };
+          const isKilling = round % 3 !== 0;
+          const all = workers.map(async (worker) => worker.pull(what));
+          if (isKilling) {
+            for (let kill = 0; kill < kills; kill += 1) {
+              await delay(next(80));
+              workers[next(pullers)]?.kill();
+              expectNoWrongByte(store);
+            }
+          }
+          const answers = await Promise.all(all);
+          const failures = answers.flatMap((answer) => ("failure" in answer ? [answer.failure] : []));
+          expect(failures.filter((failure) => failure !== "killed")).toEqual([]);
+          expect(failures.length).toBeLessThanOrEqual(isKilling ? kills : 0);
+          expectNoWrongByte(store);
+          const model = join(store, "models", published.digest.replace("sha256:", ""));
+          expect(filesBelow(model)).toEqual(files.map(({ name }) => name).sort());
+          const fetched = fetchedSince(from);
+          worst = Math.max(worst, fetched / distinct);
+          // Without kills: each byte once. A killed one loses what was on its way, at most a layer on each connection.
+          if (behaviour === "works")
+            expect(fetched).toBeLessThanOrEqual(distinct + failures.length * 2 * layerBytes);
+          if (behaviour === "works" && failures.length === 0) expect(fetched).toBe(distinct);
+          expect(fetched).toBeGreaterThanOrEqual(distinct);
+          rmSync(store, { recursive: true, force: true });
+        }
+        console.log(`locks ${behaviour}: at most ${worst.toFixed(2)} times the distinct bytes were fetched`);
+      },
+      60_000 + rounds * 60_000,
+    );
+  },
+);

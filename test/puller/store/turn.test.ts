@@ -1,0 +1,184 @@
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Digest } from "../../../puller/oci/types.ts";
+import { openStore } from "../../../puller/store/open-store.ts";
+import type { StoreLayout } from "../../../puller/store/layout.ts";
+import { ticketFiles, Turns, type TicketFiles } from "../../../puller/store/turn.ts";
+
+const digest = `sha256:${"a".repeat(64)}` as Digest;
+const times = { pollMs: 10, heartbeatMs: 50, staleMs: 400, operationMs: 300 };
+const signal = new AbortController().signal;
+const never = async (): Promise<boolean> => Promise.resolve(false);
+const hostMark = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
+
+describe("turns", () => {
+  let root = "";
+  let layout: StoreLayout;
+  let directory = "";
+  beforeEach(async () => {
+    root = mkdtempSync(join(tmpdir(), "ocimodel-turn-"));
+    layout = await openStore(root);
+    directory = join(layout.turns, "a".repeat(64));
+  });
+  afterEach(() => {
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  const turns = (files: TicketFiles = ticketFiles): Turns => new Turns(layout, { times, files });
+  /** A ticket of somebody else, before all others. */
+  const ticket = (host: string, pid: number | string, ticks: number | string): string => {
+    mkdirSync(directory, { recursive: true });
+    const path = join(directory, `000000000001-0123456789abcdef-${host}-${pid}-${ticks}`);
+    writeFileSync(path, "-");
+    return path;
+  };
+  const timed = async (work: Promise<unknown>): Promise<number> => {
+    const startedMs = performance.now();
+    await work;
+    return performance.now() - startedMs;
+  };
+
+  test("one works at a time; those who wait do nothing when it is done, and no ticket is left", async () => {
+    let isDone = false;
+    let running = 0;
+    let worked = 0;
+    const all = Array.from({ length: 12 }, async () =>
+      turns().take(
+        digest,
+        async () => Promise.resolve(isDone),
+        signal,
+        async () => {
+          running += 1;
+          expect(running).toBe(1);
+          await delay(60);
+          running -= 1;
+          worked += 1;
+          isDone = true;
+        },
+      ),
+    );
+    const outcomes = await Promise.all(all);
+    expect(worked).toBe(1);
+    expect(outcomes.filter((outcome) => outcome === "worked")).toHaveLength(1);
+    expect(readdirSync(layout.turns)).toEqual([]);
+  });
+
+  test("when the work fails, the next one has the turn", async () => {
+    const order: string[] = [];
+    const work = (name: string, fails: boolean) => async (): Promise<void> => {
+      order.push(name);
+      await delay(30);
+      if (fails) throw new Error("broken");
+    };
+    const first = turns().take(digest, never, signal, work("first", true));
+    await delay(20);
+    const second = turns().take(digest, never, signal, work("second", false));
+    await expect(first).rejects.toThrow("broken");
+    expect(await second).toBe("worked");
+    expect(order).toEqual(["first", "second"]);
+  });
+
+  test("F54: the ticket of a process that is gone holds up nobody", async () => {
+    const child = spawn("sleep", ["60"]);
+    const ticks = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ")[19] ?? "";
+    ticket(hostMark, child.pid ?? 0, ticks);
+    let worked = false;
+    const taking = turns().take(digest, never, signal, async () => {
+      worked = true;
+      return Promise.resolve();
+    });
+    await delay(100);
+    expect(worked).toBe(false);
+    child.kill("SIGKILL");
+    await taking;
+    expect(worked).toBe(true);
+  });
+
+  test("F54: a ticket of another machine is respected while it is written to, and no longer than staleMs after", async () => {
+    const path = ticket("99999999", 1, 1);
+    let isWorking = false;
+    const heart = setInterval(() => void ticketFiles.touch(path), times.heartbeatMs);
+    const taking = turns().take(digest, never, signal, async () => {
+      isWorking = true;
+      return Promise.resolve();
+    });
+    await delay(2 * times.staleMs);
+    expect(isWorking).toBe(false);
+    clearInterval(heart);
+    expect(await timed(taking)).toBeLessThan(10 * times.staleMs);
+    expect(isWorking).toBe(true);
+  });
+
+  test.each([-86_400_000, 86_400_000])(
+    "F54, F57: a ticket whose time was set by a clock that is off by %i ms is no ticket",
+    async (off) => {
+      const path = ticket("99999999", 1, 1);
+      const at = new Date(Date.now() + off);
+      utimesSync(path, at, at);
+      expect(await timed(turns().take(digest, never, signal, async () => Promise.resolve()))).toBeLessThan(
+        2 * times.staleMs,
+      );
+    },
+  );
+
+  test("F48: a holder that was stopped for long finds its ticket gone and goes on; nothing breaks", async () => {
+    let other: Promise<string> | undefined;
+    const outcome = await turns().take(digest, never, signal, async () => {
+      rmSync(directory, { recursive: true });
+      other = turns().take(digest, never, signal, async () => Promise.resolve());
+      await other;
+    });
+    expect(outcome).toBe("worked");
+    expect(await other).toBe("worked");
+  });
+
+  describe("F51: tickets that do not work", () => {
+    const error = async (): Promise<never> => {
+      throw Object.assign(new Error("ENOSYS"), { code: "ENOSYS" });
+    };
+    const hang = async (): Promise<never> => new Promise(() => undefined);
+    const rows = (["create", "touch", "rename", "list", "writtenMs", "remove"] as const).flatMap(
+      (operation) => [
+        { operation, how: "fails", files: { ...ticketFiles, [operation]: error } as TicketFiles },
+        { operation, how: "hangs", files: { ...ticketFiles, [operation]: hang } as TicketFiles },
+      ],
+    );
+    test.each(rows)("$operation $how: the work is done, and the wait is bounded", async ({ files }) => {
+      let worked = 0;
+      const work = async (): Promise<void> => {
+        worked += 1;
+        return Promise.resolve();
+      };
+      const mine = turns(files);
+      const first = await timed(mine.take(digest, never, signal, work));
+      const second = await timed(mine.take(digest, never, signal, work));
+      expect(worked).toBe(2);
+      expect(first).toBeLessThan(5 * times.operationMs);
+      // Once is enough: the next does not wait for what does not answer.
+      expect(second).toBeLessThan(5 * times.operationMs);
+    });
+  });
+
+  test("a signal ends the wait, and the ticket goes", async () => {
+    ticket("99999999", 1, 1);
+    const stop = new AbortController();
+    const taking = turns().take(digest, never, stop.signal, async () => Promise.resolve());
+    await delay(50);
+    stop.abort(new Error("stopped"));
+    await expect(taking).rejects.toThrow("stopped");
+    expect(readdirSync(directory)).toHaveLength(1);
+  });
+});

@@ -1,0 +1,574 @@
+// What can be wrong with a volume, each case by its number in the fault matrix, on several file systems.
+
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { waitFor } from "../../cluster/run-command.ts";
+import { describeUnless } from "../../cluster/suites.ts";
+import { startFaultProxy, type FaultProxy } from "../../registry/fault-proxy.ts";
+import { publishDockerModel, type Published } from "../../registry/publish.ts";
+import { registryUnavailable, startRegistry, type TestRegistry } from "../../registry/registry.ts";
+import { runInProcess, type InProcessRun } from "../run-in-process.ts";
+import { expectNoWrongByte, filesBelow, noise, sha256 } from "../store-assertions.ts";
+import { fileSystems, mountVolume, volumeObstacle, type Volume } from "./volumes.ts";
+
+const mebibyte = 2 ** 20;
+const files = ["one.safetensors", "two.safetensors", "three.bin"].map((name) => ({
+  name,
+  content: noise(name, 300_000),
+}));
+const [firstHex = ""] = files.map(({ content }) => sha256(content));
+
+describe.each(fileSystems)("a volume of %s", (kind) => {
+  describeUnless(volumeObstacle(kind) ?? registryUnavailable(), `is safe (${kind})`, () => {
+    let registry: TestRegistry;
+    let proxy: FaultProxy;
+    let published: Published;
+    let other: Published;
+    let volume: Volume;
+    let store = "";
+    let count = 0;
+
+    beforeAll(async () => {
+      registry = await startRegistry();
+      proxy = await startFaultProxy({ target: registry.url, keepAlive: true });
+      published = await publishDockerModel(registry, {
+        repository: "ai/three",
+        tag: "x",
+        version: "v0.2",
+        files,
+      });
+      other = await publishDockerModel(registry, {
+        repository: "ai/three",
+        tag: "y",
+        version: "v0.2",
+        files: [...files.slice(0, 1), { name: "four.bin", content: noise("four", 200_000) }],
+      });
+      volume = mountVolume(kind);
+    });
+    afterAll(async () => {
+      volume?.unmount();
+      await proxy?.stop();
+      await registry?.stop();
+    });
+    beforeEach(() => {
+      if (store !== "") rmSync(store, { recursive: true, force: true });
+      store = join(volume.path, `store-${(count += 1)}`);
+      mkdirSync(store);
+      proxy.setFaults([]);
+    });
+
+    const reference = (of: Published): string => `${proxy.host}/ai/three@${of.digest}`;
+    const pull = async (of = published, at = store): Promise<InProcessRun> =>
+      runInProcess([
+        "pull",
+        `--reference=${reference(of)}`,
+        `--store=${at}`,
+        `--plain-http=${proxy.host}`,
+        "--retry-budget=2",
+      ]);
+    const command = async (
+      name: "verify" | "repair" | "gc",
+      ...more: readonly string[]
+    ): Promise<InProcessRun> => runInProcess([name, `--store=${store}`, ...more]);
+    const nameOf = ({ digest }: Published): string => digest.replace("sha256:", "");
+    const modelOf = (of = published): string => join(store, "models", nameOf(of));
+    const blob = (): string => join(store, ".ocimodel/blobs/sha256", firstHex);
+    const fetchedBlobs = (): number =>
+      proxy.requests.filter(({ path, status }) => /\/blobs\//.test(path) && status === 200).length;
+
+    const expectComplete = (): void => {
+      expect(filesBelow(modelOf())).toEqual(files.map(({ name }) => name).sort());
+      for (const { name, content } of files)
+        expect(sha256(readFileSync(join(modelOf(), name)))).toBe(sha256(content));
+      expectNoWrongByte(store);
+    };
+    /** Pulls, breaks something, pulls again: the second is good and complete. */
+    const expectHealed = async (): Promise<void> => {
+      const { exitCode, termination } = await pull();
+      expect({ exitCode, code: termination.code }).toEqual({ exitCode: 0, code: "Ready" });
+      expectComplete();
+    };
+
+    describe("F33 to F37: no room, no inodes, read-only", () => {
+      test("F36: a model that is larger than the free space is refused before the first byte, with both figures", async () => {
+        const small = mountVolume(kind, 4 * mebibyte);
+        try {
+          const free = readdirSync(small.path);
+          expect(free.length).toBeLessThan(2);
+          writeFileSync(join(small.path, "filler"), Buffer.alloc(0));
+          fill(join(small.path, "filler"), 500_000, small.path);
+          const before = fetchedBlobs();
+          const run = await pull(published, small.path);
+          expect(run).toMatchObject({ exitCode: 73, termination: { code: "OutOfSpace", retryable: true } });
+          expect(run.termination.message).toMatch(/needs 900000 more bytes and the volume has \d+ free/);
+          // The config, but no layer.
+          expect(fetchedBlobs() - before).toBeLessThanOrEqual(1);
+        } finally {
+          small.unmount();
+        }
+      });
+
+      test("F33, F34: space that vanishes in the middle ends the pull with 73; other models are untouched; it goes on later", async () => {
+        const small = mountVolume(kind, 6 * mebibyte);
+        try {
+          expect((await pull(other, small.path)).exitCode).toBe(0);
+          const kept = snapshot(join(small.path, "models", nameOf(other)));
+          const asked = proxy.requests.length;
+          proxy.setFaults([
+            {
+              when: { method: "GET", path: /\/blobs\//, times: 20, skip: 1 },
+              do: { kind: "delay", ms: 400 },
+            },
+          ]);
+          const running = pull(published, small.path);
+          await waitFor("the first layer to be asked for", async () =>
+            Promise.resolve(
+              proxy.requests.slice(asked).filter(({ path }) => /\/blobs\//.test(path)).length > 1,
+            ),
+          );
+          fill(join(small.path, "filler"), 100_000, small.path);
+          expect(await running).toMatchObject({ exitCode: 73, termination: { code: "OutOfSpace" } });
+          expectNoWrongByte(small.path);
+          expect(snapshot(join(small.path, "models", nameOf(other)))).toEqual(kept);
+          unlinkSync(join(small.path, "filler"));
+          proxy.setFaults([]);
+          expect((await pull(published, small.path)).exitCode).toBe(0);
+          expectNoWrongByte(small.path);
+        } finally {
+          small.unmount();
+        }
+      });
+
+      test("F35: a volume without inodes is refused before the first byte", async () => {
+        const small = mountVolume(kind, 8 * mebibyte, 64);
+        try {
+          for (let index = 0; ; index += 1) {
+            try {
+              writeFileSync(join(small.path, `file-${index}`), "");
+            } catch {
+              break;
+            }
+          }
+          // What the store itself needs, but not more.
+          for (let index = 0; index < 16; index += 1) unlinkSync(join(small.path, `file-${index}`));
+          const run = await pull(published, small.path);
+          expect(run).toMatchObject({ exitCode: 73, termination: { code: "OutOfSpace" } });
+          expect(run.termination.message).toMatch(/inodes/);
+        } finally {
+          small.unmount();
+        }
+      });
+
+      test("F37: a read-only volume with the model on it is used as it is; without it, the refusal says how to fill it", async () => {
+        expect((await pull()).exitCode).toBe(0);
+        const before = snapshot(store);
+        volume.remount("ro");
+        try {
+          const asked = proxy.requests.length;
+          expect(await pull()).toMatchObject({ exitCode: 0, termination: { code: "Ready" } });
+          // Named by digest, it needs no registry either.
+          expect(proxy.requests.length).toBe(asked);
+          const missing = await pull(other);
+          expect(missing).toMatchObject({ exitCode: 74, termination: { code: "StorageFailed" } });
+          expect(missing.termination.message).toMatch(/can only be read and does not hold the model/);
+        } finally {
+          volume.remount("rw");
+        }
+        expect(snapshot(store)).toEqual(before);
+      });
+    });
+
+    describe("F59: a blob that is there already but is not what was put there", () => {
+      const flip = (path: string): void => {
+        chmodSync(path, 0o644);
+        const { atime, mtime } = lstatSync(path);
+        const handle = openSync(path, "r+");
+        writeSync(handle, Buffer.from([readFileSync(path)[100] === 0 ? 1 : 0]), 0, 1, 100);
+        closeSync(handle);
+        utimesSync(path, atime, mtime);
+        chmodSync(path, 0o444);
+      };
+      const replaced = (path: string, make: (path: string) => void): void => {
+        unlinkSync(path);
+        make(path);
+      };
+      const damages: readonly (readonly [string, (path: string) => void])[] = [
+        ["truncated", (path) => truncateSync(path, 1000)],
+        ["longer", (path) => appendFileSync(path, "more")],
+        ["flipped in one bit, with its times set back", flip],
+        [
+          "zeroed",
+          (path) => replaced(path, (at) => writeFileSync(at, Buffer.alloc(300_000), { mode: 0o444 })),
+        ],
+        ["writable", (path) => chmodSync(path, 0o666)],
+        ["of another owner", (path) => chownSync(path, 12_345, 12_345)],
+        [
+          "a symbolic link to the right bytes",
+          (path) => {
+            renameSync(path, `${store}/elsewhere`);
+            symlinkSync(`${store}/elsewhere`, path);
+          },
+        ],
+        ["a symbolic link to nowhere", (path) => replaced(path, (at) => symlinkSync("/nowhere", at))],
+        ["a FIFO", (path) => replaced(path, (at) => void spawnSync("mkfifo", ["-m", "444", at]))],
+        ["a directory", (path) => replaced(path, (at) => mkdirSync(at))],
+        ["gone", (path) => unlinkSync(path)],
+      ];
+      test.each(damages)("%s: the model of another tag gets the right bytes", async (_name, damage) => {
+        expect((await pull(other)).exitCode).toBe(0);
+        // The other model's own link goes, so that nothing but the blob is left to be believed.
+        rmSync(modelOf(other), { recursive: true });
+        damage(blob());
+        await expectHealed();
+      });
+
+      test.each(damages.filter(([name]) => name !== "gone"))(
+        "%s, in the model itself: the next start mends it",
+        async (_name, damage) => {
+          await expectHealed();
+          damage(join(modelOf(), "one.safetensors"));
+          await expectHealed();
+        },
+      );
+
+      test("one that somebody else puts there while it is being fetched: refused, and right the next time", async () => {
+        proxy.setFaults([
+          { when: { method: "GET", path: new RegExp(firstHex), times: 20 }, do: { kind: "delay", ms: 400 } },
+        ]);
+        const asked = proxy.requests.length;
+        const running = pull();
+        await waitFor("the layer to be asked for", async () =>
+          Promise.resolve(proxy.requests.slice(asked).some(({ path }) => path.includes(firstHex))),
+        );
+        mkdirSync(join(blob(), ".."), { recursive: true });
+        writeFileSync(blob(), noise("poison", 300_000), { mode: 0o444 });
+        chownSync(blob(), 12_345, 12_345);
+        const run = await running;
+        expect(run).toMatchObject({ exitCode: 74, termination: { code: "StorageFailed", retryable: true } });
+        expect(run.termination.message).toMatch(/was changed on the volume by somebody else/);
+        expectNoWrongByte(store);
+        await expectHealed();
+      });
+
+      test("a hard link to it elsewhere, through which it is written: found by its times, read, and fetched again", async () => {
+        await expectHealed();
+        linkSync(blob(), join(volume.path, `backdoor-${count}`));
+        chmodSync(join(volume.path, `backdoor-${count}`), 0o644);
+        writeFileSync(join(volume.path, `backdoor-${count}`), noise("poison", 300_000));
+        chmodSync(join(volume.path, `backdoor-${count}`), 0o444);
+        await expectHealed();
+        unlinkSync(join(volume.path, `backdoor-${count}`));
+      });
+    });
+
+    describe("F60: the seal and the model's directory", () => {
+      const seal = (): string => join(store, ".ocimodel/seals", `${nameOf(published)}.json`);
+      const changes: readonly (readonly [string, () => void])[] = [
+        ["an empty seal", () => writeFileSync(seal(), "")],
+        ["a seal that is no JSON", () => writeFileSync(seal(), "{")],
+        [
+          "a seal of another model",
+          () =>
+            writeFileSync(seal(), readFileSync(seal(), "utf8").replaceAll(nameOf(published), nameOf(other))),
+        ],
+        [
+          "a seal that is a link",
+          () => {
+            renameSync(seal(), `${seal()}.moved`);
+            symlinkSync(`${seal()}.moved`, seal());
+          },
+        ],
+        ["no seal", () => unlinkSync(seal())],
+        ["a missing file", () => unlinkSync(join(modelOf(), "two.safetensors"))],
+        ["a file that is not the model's", () => writeFileSync(join(modelOf(), "five.bin"), "x")],
+        [
+          "a file that is not the model's, deep",
+          () => {
+            mkdirSync(join(modelOf(), "deep/er"), { recursive: true });
+            writeFileSync(join(modelOf(), "deep/er/five.bin"), "x");
+          },
+        ],
+        [
+          "a model that is a file",
+          () => {
+            rmSync(modelOf(), { recursive: true });
+            writeFileSync(modelOf(), "x");
+          },
+        ],
+        [
+          "a model that is a link to another place",
+          () => {
+            renameSync(modelOf(), `${store}/moved`);
+            symlinkSync(`${store}/moved`, modelOf());
+          },
+        ],
+      ];
+      test.each(changes)("%s: rebuilt without fetching a layer", async (_name, change) => {
+        await expectHealed();
+        change();
+        const before = fetchedBlobs();
+        await expectHealed();
+        expect(fetchedBlobs() - before).toBeLessThanOrEqual(1);
+      });
+    });
+
+    test.each([
+      ".ocimodel",
+      ".ocimodel/blobs",
+      ".ocimodel/ingest",
+      ".ocimodel/staging",
+      ".ocimodel/seals",
+      "models",
+    ])("F61: a link in the place of %s is refused, and nothing is written where it leads", async (path) => {
+      const outside = join(volume.path, `outside-${count}`);
+      mkdirSync(outside);
+      mkdirSync(join(store, ".ocimodel"));
+      if (path === ".ocimodel") rmSync(join(store, ".ocimodel"), { recursive: true });
+      symlinkSync(outside, join(store, path));
+      const run = await pull();
+      expect(run).toMatchObject({ exitCode: 74, termination: { code: "StorageFailed" } });
+      expect(run.termination.message).toMatch(/is no directory of its own but a link or a file; remove it/);
+      expect(readdirSync(outside)).toEqual([]);
+    });
+
+    test("F62: what else is on the volume is not touched", async () => {
+      mkdirSync(join(store, "lost+found"));
+      mkdirSync(join(store, "data"));
+      writeFileSync(join(store, "data/mine.txt"), "mine");
+      mkdirSync(join(store, "models/by-hand"), { recursive: true });
+      writeFileSync(join(store, "models/by-hand/model.gguf"), "mine");
+      const others = ["data", "lost+found", "models/by-hand"];
+      const look = (): unknown => others.map((name) => snapshot(join(store, name)));
+      const before = look();
+      await pull();
+      await command("gc", "--minimum-age=0", "--unused-models=remove");
+      await command("repair");
+      expect(readdirSync(join(store, "models"))).toEqual(["by-hand"]);
+      expect(look()).toEqual(before);
+    });
+
+    test("F63: a store of another version is refused, and nothing of it is touched", async () => {
+      mkdirSync(join(store, ".ocimodel"));
+      writeFileSync(join(store, ".ocimodel/version"), "2\n");
+      const before = snapshot(store);
+      const run = await pull();
+      expect(run).toMatchObject({ exitCode: 74, termination: { code: "StorageFailed" } });
+      expect(run.termination.message).toMatch(/layout version "2"; this puller knows 1/);
+      expect(snapshot(store)).toEqual(before);
+    });
+
+    describe("F64: garbage collection", () => {
+      test("removes what no model needs, and never what is kept or was used lately", async () => {
+        await expectHealed();
+        expect((await pull(other)).exitCode).toBe(0);
+        // Used a moment ago: nothing goes.
+        expect(
+          JSON.parse((await command("gc", "--unused-models=remove", "--minimum-age=60")).stdout),
+        ).toMatchObject({
+          removedModels: [],
+          removedBlobs: 0,
+        });
+        const report: unknown = JSON.parse(
+          (await command("gc", "--unused-models=remove", "--minimum-age=0", `--keep=${nameOf(published)}`))
+            .stdout,
+        );
+        expect(report).toMatchObject({
+          removedModels: [nameOf(other)],
+          removedBlobs: 1,
+          freedBytes: 200_000,
+          storedBytes: 900_000,
+        });
+        expectComplete();
+        // Still trusted, without reading a byte: its stamps were renewed.
+        const before = proxy.requests.length;
+        await expectHealed();
+        expect(proxy.requests.length).toBe(before);
+        expect(filesBelow(join(store, ".ocimodel/staging"))).toEqual([]);
+        await command("gc", "--unused-models=remove", "--minimum-age=0");
+        expect(filesBelow(join(store, "models"))).toEqual([]);
+        expect(filesBelow(join(store, ".ocimodel"))).toEqual(["version"]);
+      });
+
+      test("after a crash in the middle of deleting, what was set aside goes by age, and the model can be pulled again", async () => {
+        await expectHealed();
+        renameSync(modelOf(), join(store, ".ocimodel/staging/0123456789abcdef.gone"));
+        renameSync(blob(), join(store, ".ocimodel/staging/1123456789abcdef.gone"));
+        await expectHealed();
+        await command("gc", "--minimum-age=0");
+        expect(filesBelow(join(store, ".ocimodel/staging"))).toEqual([]);
+        expectComplete();
+      });
+
+      test("while others pull: all are complete", async () => {
+        await expectHealed();
+        for (let round = 0; round < 5; round += 1) {
+          const runs = await Promise.all([
+            pull(),
+            pull(other),
+            command("gc", "--unused-models=remove", "--minimum-age=30"),
+            command("gc", "--minimum-age=30"),
+          ]);
+          expect(runs.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
+          expectComplete();
+        }
+      });
+    });
+
+    test("F65: over the limit with everything in use, nothing goes", async () => {
+      await expectHealed();
+      const report: unknown = JSON.parse(
+        (
+          await command(
+            "gc",
+            "--unused-models=remove",
+            "--minimum-age=0",
+            "--size-limit=1",
+            `--keep=${nameOf(published)}`,
+          )
+        ).stdout,
+      );
+      expect(report).toMatchObject({ removedModels: [], storedBytes: 900_000 });
+      expectComplete();
+    });
+
+    test("verify names every damage, repair mends it from what is good, and a pull the rest", async () => {
+      await expectHealed();
+      expect((await pull(other)).exitCode).toBe(0);
+      expect(await command("verify")).toMatchObject({ exitCode: 0 });
+      // One file of a model is replaced: its blob is good.
+      const file = join(modelOf(), "two.safetensors");
+      unlinkSync(file);
+      writeFileSync(file, noise("poison", 300_000), { mode: 0o444 });
+      // A blob is lost: its file in the model is good.
+      unlinkSync(join(store, ".ocimodel/blobs/sha256", sha256(files[2]?.content ?? Buffer.alloc(0))));
+      writeFileSync(join(store, ".ocimodel/blobs/sha256/notes.txt"), "x");
+      writeFileSync(join(store, ".ocimodel/seals", `${nameOf(other)}.json`), "{");
+      const verified = await command("verify");
+      expect(verified.exitCode).toBe(65);
+      const { damages } = JSON.parse(verified.stdout) as { damages: { kind: string }[] };
+      expect(damages.map(({ kind }) => kind).sort()).toEqual([
+        "blob-foreign",
+        "blob-missing",
+        "model-modified",
+        "seal-unreadable",
+      ]);
+      const { repairs } = JSON.parse((await command("repair")).stdout) as {
+        repairs: { kind: string; outcome: string }[];
+      };
+      expect(Object.fromEntries(repairs.map(({ kind, outcome }) => [kind, outcome]))).toEqual({
+        "blob-foreign": "removed",
+        "blob-missing": "mended",
+        "model-modified": "mended",
+        "seal-unreadable": "removed",
+      });
+      expectComplete();
+      const before = fetchedBlobs();
+      await expectHealed();
+      expect(fetchedBlobs()).toBe(before);
+      expect((await pull(other)).exitCode).toBe(0);
+      expect(await command("verify")).toMatchObject({ exitCode: 0 });
+    });
+
+    test("F55: a reader during pulls, garbage collection and takeover sees the model whole or not at all", async () => {
+      await expectHealed();
+      const loops = Number(process.env["OCIMODEL_READER_LOOPS"] ?? "100");
+      const expected = new Map(files.map(({ name, content }) => [name, sha256(content)]));
+      let isOver = false;
+      const disturb = async (): Promise<void> => {
+        for (let round = 0; !isOver; round += 1) {
+          if (round % 3 === 0)
+            rmSync(join(store, ".ocimodel/seals", `${nameOf(published)}.json`), { force: true });
+          await Promise.all([
+            pull(),
+            pull(other),
+            command("gc", "--unused-models=remove", "--minimum-age=20"),
+          ]);
+        }
+      };
+      const disturbing = disturb();
+      try {
+        for (let loop = 0; loop < loops; loop += 1) {
+          // What a pod does: once it has the directory, every file of it can be opened and is right.
+          for (const name of readdirSync(modelOf()))
+            expect(sha256(readFileSync(join(modelOf(), name)))).toBe(expected.get(name));
+          expect(readdirSync(modelOf())).toHaveLength(files.length);
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      } finally {
+        isOver = true;
+        await disturbing;
+      }
+    });
+  });
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  "F41: a directory of root is refused to user 65532, with the remedy (needs root)",
+  () => {
+    const directory = mkdtempSync(join(tmpdir(), "ocimodel-root-"));
+    chmodSync(directory, 0o755);
+    const main = join(import.meta.dirname, "../../../puller/main.ts");
+    const { status, stderr } = spawnSync(
+      "setpriv",
+      [
+        "--reuid=65532",
+        "--regid=65532",
+        "--clear-groups",
+        process.execPath,
+        main,
+        "pull",
+        "--reference=127.0.0.1:1/ai/model:x",
+        `--store=${directory}`,
+      ],
+      { encoding: "utf8" },
+    );
+    expect({ status, isTold: stderr.includes("set fsGroup 65532") }).toEqual({ status: 74, isTold: true });
+    expect(existsSync(join(directory, ".ocimodel"))).toBe(false);
+    rmSync(directory, { recursive: true });
+  },
+);
+
+/** Writes a file until only `left` bytes are free. */
+function fill(path: string, left: number, volume: string): void {
+  const { stdout } = spawnSync("stat", ["--file-system", "--format=%a %S", volume], { encoding: "utf8" });
+  const [blocks = 0, size = 0] = stdout.trim().split(" ").map(Number);
+  const bytes = blocks * size - left;
+  if (bytes > 0) writeFileSync(path, Buffer.alloc(bytes, 1));
+}
+
+/** Everything below a directory: kind, mode, size, time of content, and content. */
+function snapshot(directory: string): readonly string[] {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .map((entry) => {
+      const path = join(entry.parentPath, entry.name);
+      const { mode, size, mtimeMs, ino } = lstatSync(path);
+      return [path, mode, ino, ...(entry.isFile() ? [size, mtimeMs, sha256(readFileSync(path))] : [])].join(
+        " ",
+      );
+    })
+    .sort();
+}
