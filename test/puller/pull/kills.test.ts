@@ -1,0 +1,161 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readdirSync, rmSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Descriptor } from "../../../puller/oci/types.ts";
+import type * as Journal from "../../../puller/store/journal.ts";
+import { compiledPuller, importCompiled } from "../../compiled/compiled-puller.ts";
+import { startBlobServer, type Behaviour, type BlobServer } from "../../registry/blob-server.ts";
+import { digestOf } from "../artifact/manifest-builder.ts";
+import { expectNoWrongByte, filesBelow } from "../store-assertions.ts";
+import { expectModel, freshStore, noise, seededRandom, smallPull, smallTuning } from "./small-pulls.ts";
+
+/** For each mode; 200 in all by OCIMODEL_KILLS=67. */
+const kills = Number(process.env["OCIMODEL_KILLS"] ?? 12);
+const seed = process.env["OCIMODEL_SEED"] ?? randomBytes(4).toString("hex");
+const size = 2 * 1024 * 1024 + 4_321;
+const files = [{ name: "large.safetensors", content: noise("killed", size) }];
+const digest = digestOf(files[0]?.content ?? Buffer.alloc(0));
+const paced: Behaviour = { chunkBytes: 16 * 1024, gapMs: 2 };
+const tunings = {
+  stream: smallTuning.replace("largeBlobBytes=1048576", "largeBlobBytes=999999999"),
+  range: smallTuning,
+};
+
+let server: BlobServer;
+const { readJournal } = await importCompiled<typeof Journal>("puller/store/journal.ts");
+beforeAll(async () => {
+  server = await startBlobServer(files);
+});
+afterAll(async () => {
+  await server?.stop();
+});
+
+/** Bytes that the partial of a killed run can be believed to hold; all of them once the blob is there. */
+async function keptBytes(store: string): Promise<number> {
+  if (filesBelow(join(store, ".ocimodel/blobs")).length > 0) return size;
+  const directory = join(store, ".ocimodel/ingest", digest.replace("sha256:", ""));
+  let most = 0;
+  let names: readonly string[] = [];
+  try {
+    names = readdirSync(directory);
+  } catch {
+    return 0;
+  }
+  for (const name of names) {
+    const handle = await open(join(directory, name));
+    const map = await readJournal(handle, { digest, sizeBytes: size } as Descriptor);
+    await handle.close();
+    most = Math.max(most, map?.doneBytes() ?? 0);
+  }
+  return most;
+}
+
+const sentBytes = (): number => server.fileRequests.reduce((sum, each) => sum + each.sentBytes, 0);
+
+/** Starts a pull and kills it when `isDue`; whether it was killed. */
+async function killedRun(
+  store: string,
+  tuning: string,
+  isDue: () => boolean | Promise<boolean>,
+): Promise<boolean> {
+  const args = [
+    "pull",
+    `--reference=${server.host}/ai/small:x`,
+    `--store=${store}`,
+    `--plain-http=${server.host}`,
+  ];
+  const child = spawn(process.execPath, [compiledPuller(), ...args, "--log-level=silent"], {
+    stdio: "ignore",
+    env: { PATH: process.env["PATH"] ?? "", OCIMODEL_TEST_TUNING: tuning },
+  });
+  const state = { isOver: false };
+  const ended = new Promise<boolean>((resolve) =>
+    child.on("close", (_code, signal) => {
+      state.isOver = true;
+      resolve(signal === "SIGKILL");
+    }),
+  );
+  while (!state.isOver && !(await isDue())) await delay(1);
+  child.kill("SIGKILL");
+  return ended;
+}
+
+/** A point of the transfer, or of what comes after it. */
+function due(random: () => number, total = size): () => boolean {
+  const bytes = random() * 1.15 * total;
+  const pauseMs = random() * 40;
+  let sinceMs: number | undefined;
+  return () => {
+    if (sinceMs === undefined && sentBytes() >= Math.min(bytes, total)) sinceMs = performance.now();
+    return sinceMs !== undefined && performance.now() - sinceMs >= (bytes > total ? pauseMs * 4 : pauseMs);
+  };
+}
+
+async function cleanRun(store: string): Promise<void> {
+  const kept = await keptBytes(store);
+  server.behave(() => undefined);
+  const { report, error } = await smallPull(server, store);
+  expect(error?.message).toBeUndefined();
+  expectModel(store, server, files);
+  // What had been written is not fetched again, to the byte.
+  expect(report?.fetchedBytes).toBe(size - kept);
+}
+
+describe.each(["stream", "range", "resume"] as const)("SIGKILL in %s mode", (mode) => {
+  test(`at ${kills} seeded points: no wrong byte, and the next run fetches only what is missing`, async () => {
+    console.log(`kill points in ${mode} mode are seeded with OCIMODEL_SEED=${seed}`);
+    let killed = 0;
+    let lost = 0;
+    for (let index = 0; index < kills; index += 1) {
+      const random = seededRandom(`${seed} ${mode} ${index}`);
+      const store = freshStore();
+      let before = 0;
+      if (mode === "resume") {
+        server.behave(() => paced);
+        await killedRun(
+          store,
+          tunings.range,
+          due(() => 0.2 + random() * 0.5),
+        );
+        before = await keptBytes(store);
+      }
+      server.behave(() => paced);
+      const sent = (): number => before + sentBytes();
+      if (
+        await killedRun(store, mode === "stream" ? tunings.stream : tunings.range, due(random, size - before))
+      )
+        killed += 1;
+      const kept = await keptBytes(store);
+      expect(kept).toBeGreaterThanOrEqual(before);
+      lost = Math.max(lost, sent() - kept);
+      expectNoWrongByte(store);
+      await cleanRun(store);
+      rmSync(store, { recursive: true, force: true });
+    }
+    console.log(`${mode}: ${killed} of ${kills} killed; at most ${lost} bytes sent and not kept`);
+    expect(killed).toBeGreaterThan(kills / 2);
+  }, 900_000);
+});
+
+test.each(["stream", "range"] as const)(
+  "killed while every connection is silent, %s mode: all that had come is kept",
+  async (mode) => {
+    const store = freshStore();
+    // Not a whole slab on any connection: what lies in memory is written when nothing more comes.
+    server.behave(() => ({ ...paced, endsAfter: 77_777, ending: "hang" }));
+    let stable = 0;
+    const killed = await killedRun(store, tunings[mode], async () => {
+      const kept = await keptBytes(store);
+      stable = kept > 0 && kept === sentBytes() ? stable + 1 : 0;
+      return stable > 100;
+    });
+    expect(killed).toBe(true);
+    expect(await keptBytes(store)).toBe(sentBytes());
+    await cleanRun(store);
+    rmSync(store, { recursive: true, force: true });
+  },
+);
