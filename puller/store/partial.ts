@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import {
+  chmod,
   copyFile,
   link,
   lstat,
@@ -173,6 +174,8 @@ export class Partial {
       return undefined;
     }
     return onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
+      // It may have lost its writer just before it was to be published, when it was made read-only.
+      await chmod(own, 0o644);
       const handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
       const { size } = await handle.stat();
       const map = await believed(handle, descriptor, size, isSameBoot);
@@ -338,7 +341,9 @@ async function believed(
   size: number,
   isSameBoot: boolean,
 ): Promise<PieceMap | undefined> {
-  if (descriptor.sizeBytes >= journaledBlobBytes) return readJournal(handle, descriptor);
+  // Exactly its size: the journal was cut off to publish it, after everything was written and had the right digest.
+  const isWhole = size === descriptor.sizeBytes;
+  if (descriptor.sizeBytes >= journaledBlobBytes && !isWhole) return readJournal(handle, descriptor);
   if (!isSameBoot || size > descriptor.sizeBytes) return undefined;
   const map = new PieceMap(descriptor.sizeBytes);
   for (let piece = 0; piece < map.count; piece += 1) {

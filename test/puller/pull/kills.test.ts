@@ -47,6 +47,7 @@ async function keptBytes(store: string): Promise<number> {
   }
   for (const name of names) {
     const handle = await open(join(directory, name));
+    if ((await handle.stat()).size === size) most = size;
     const map = await readJournal(handle, { digest, sizeBytes: size } as Descriptor);
     await handle.close();
     most = Math.max(most, map?.doneBytes() ?? 0);
