@@ -14,7 +14,7 @@ import { expectNoWrongByte, filesBelow } from "../store-assertions.ts";
 import { expectModel, freshStore, noise, seededRandom, smallPull, smallTuning } from "./small-pulls.ts";
 
 /** For each mode; 200 in all by OCIMODEL_KILLS=67. */
-const kills = Number(process.env["OCIMODEL_KILLS"] ?? 12);
+const kills = Number(process.env["OCIMODEL_KILLS"] ?? 8);
 const seed = process.env["OCIMODEL_SEED"] ?? randomBytes(4).toString("hex");
 const size = 2 * 1024 * 1024 + 4_321;
 const files = [{ name: "large.safetensors", content: noise("killed", size) }];

@@ -42,6 +42,7 @@ function straceUnavailable(): string | undefined {
   return probe.status === 0 ? undefined : `strace cannot trace here: ${probe.stderr.trim().slice(0, 100)}`;
 }
 
+const traceAll = `trace=${changing.map((name) => `?${name}`).join(",")}`;
 type Traced = { readonly run: PullerRun; readonly lines: readonly string[]; readonly injected: number };
 
 describeUnless(straceUnavailable(), "system calls that fail", () => {
@@ -67,14 +68,11 @@ describeUnless(straceUnavailable(), "system calls that fail", () => {
       {
         // One thread for the file system, so that calls come in nearly the same order each time.
         env: { OCIMODEL_TEST_TUNING: smallTuning, UV_THREADPOOL_SIZE: "1" },
-        prefix: [
-          "strace",
-          ...["-f", "-qq", "-o", trace],
+        prefix: ["strace", "-f", "-qq", "-o", trace, "-e", traceAll].concat(
+          inject === undefined ? [] : ["-e", `inject=${inject}`],
           // Quicker, but strace 6.1 injects no signals with it.
-          ...(inject?.includes("signal=") === true ? [] : ["--seccomp-bpf"]),
-          ...["-e", `trace=${changing.map((name) => `?${name}`).join(",")}`],
-          ...(inject === undefined ? [] : ["-e", `inject=${inject}`]),
-        ],
+          inject?.includes("signal=") === true ? [] : ["--seccomp-bpf"],
+        ),
       },
     );
     const lines = readFileSync(trace, "utf8").split("\n");
