@@ -219,6 +219,9 @@ describe("what a server may do to a range costs little, and never a wrong byte",
     const { warnings } = await succeed();
     expect(performance.now() - startedMs).toBeGreaterThan(900);
     expect(warnings.some((each) => each.includes('"waitMs":1000'))).toBe(true);
+    // One lane is left, which goes on from piece to piece on one answer; four would ask for each of twenty pieces.
+    const last = server.fileRequests.findLastIndex(({ status }) => status === 429);
+    expect(server.fileRequests.slice(last + 1).length).toBeLessThan(10);
   });
 
   test("503: fewer lanes too", async () => {

@@ -108,9 +108,10 @@ describeUnless(straceUnavailable(), "system calls that fail", () => {
       Array.from({ length: calls.get(call) ?? 0 }, (_, index) => ({ call, when: index + 1 })),
     );
     if (isFull) return all;
-    // One occurrence of some calls: `pwrite64`, which is most of them, and three others.
-    const some = names.toSorted(() => random() - 0.5).filter((call) => call !== "pwrite64");
-    return ["pwrite64", ...some.slice(0, 3)].flatMap((call) => {
+    // One occurrence of some calls: those where a lost failure is a lost byte, and two others.
+    const always: readonly Call[] = ["pwrite64", "fdatasync"];
+    const some = names.toSorted(() => random() - 0.5).filter((call) => !always.includes(call));
+    return [...always, ...some.slice(0, 2)].flatMap((call) => {
       const of = all.filter((each) => each.call === call);
       return of[Math.floor(random() * of.length)] ?? [];
     });
