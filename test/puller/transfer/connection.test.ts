@@ -1,0 +1,335 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { createSecureContext, createServer as createTlsServer } from "node:tls";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import fc from "fast-check";
+import { afterEach, describe, expect, test } from "vitest";
+import { waitFor } from "../../cluster/run-command.ts";
+import { listen } from "../../registry/sockets.ts";
+import { makeServerCertificate } from "../../registry/test-certificates.ts";
+import { Connection, type ConnectionSettings } from "../../../puller/transfer/connection.ts";
+
+const settings: ConnectionSettings = {
+  secureContext: undefined,
+  connectTimeoutMs: 5_000,
+  stallTimeoutMs: 5_000,
+  slowest: { bytes: 1, windowMs: 60_000 },
+  allowance: undefined,
+};
+const slabBytes = 256 * 1024;
+
+const cleanups: (() => void)[] = [];
+afterEach(() => {
+  for (const clean of cleanups.splice(0)) clean();
+});
+
+/** A server that does with each connection what is said; its port. */
+async function serve(
+  onSocket: (socket: Socket) => void,
+  tls?: { key: Buffer; cert: Buffer },
+): Promise<number> {
+  const sockets = new Set<Socket>();
+  const take = (socket: Socket): void => {
+    sockets.add(socket);
+    socket.on("error", () => undefined);
+    socket.setNoDelay(true);
+    onSocket(socket);
+  };
+  const server: Server = tls === undefined ? createServer(take) : createTlsServer(tls, take);
+  const port = await listen(server, "127.0.0.1");
+  cleanups.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return port;
+}
+
+/** Answers each request by its number. */
+async function answering(answer: (socket: Socket, index: number) => void | Promise<void>): Promise<number> {
+  let index = 0;
+  return serve((socket) => {
+    socket.on("data", (bytes: Buffer) => {
+      if (bytes.includes("\r\n\r\n")) void answer(socket, index++);
+    });
+  });
+}
+
+function open(port: number, more: Partial<ConnectionSettings> = {}, isSecure = false): Connection {
+  const target = { isSecure, hostname: "127.0.0.1", port, isGuarded: false };
+  const connection = new Connection(target, Buffer.allocUnsafeSlow(slabBytes), { ...settings, ...more });
+  const timer = setInterval(() => {
+    connection.tick(performance.now());
+  }, 20);
+  cleanups.push(() => {
+    clearInterval(timer);
+    connection.close();
+  });
+  return connection;
+}
+
+type Received = { readonly body: Buffer; readonly error: unknown; readonly status: number };
+
+/** One exchange; takes as many bytes as are announced, or as many as `wanted` says. */
+async function get(connection: Connection, wanted?: (length: number) => number): Promise<Received> {
+  return new Promise((resolve) => {
+    const parts: Buffer[] = [];
+    let status = 0;
+    connection.exchange("GET /x HTTP/1.1\r\nhost: x", "TransferStalled", {
+      head: (head, length) => {
+        status = head.status;
+        return wanted === undefined ? length : wanted(length);
+      },
+      write: (bytes) => {
+        parts.push(Buffer.from(bytes));
+        return true;
+      },
+      end: (error) => {
+        resolve({ body: Buffer.concat(parts), error, status });
+      },
+    });
+  });
+}
+
+const body = (length: number): Buffer =>
+  Buffer.from(Array.from({ length }, (_, index) => (index * 7 + (index >> 8)) & 0xff));
+const head = (length: number, more = ""): string =>
+  `HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n${more}\r\n`;
+
+describe("a connection", () => {
+  test("gives the bytes of the body in order, in any chunking of the answer, and is used again", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 600_000 }),
+        fc.array(fc.integer({ min: 1, max: 200_000 }), { maxLength: 8 }),
+        async (length, sizes) => {
+          const content = body(length);
+          const all = Buffer.concat([Buffer.from(head(length)), content]);
+          const port = await answering(async (socket) => {
+            let position = 0;
+            for (const size of [...sizes, all.length]) {
+              if (position >= all.length) break;
+              socket.write(all.subarray(position, position + size));
+              position += size;
+              await new Promise((resolve) => setImmediate(resolve));
+            }
+          });
+          const connection = open(port);
+          for (const _time of [1, 2]) {
+            const received = await get(connection);
+            expect(received.error).toBeUndefined();
+            expect(received.body.equals(content)).toBe(true);
+            expect(connection.isUsable).toBe(true);
+          }
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  test("cut anywhere: the beginning of the body, and an error that says so", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 0, max: 300_000 }), fc.boolean(), async (bytes, isReset) => {
+        const content = body(300_001);
+        const all = Buffer.concat([Buffer.from(head(content.length)), content]);
+        const port = await answering((socket) => {
+          socket.write(all.subarray(0, bytes), () => {
+            if (isReset) setTimeout(() => socket.resetAndDestroy(), 5);
+            else socket.end();
+          });
+        });
+        const received = await get(open(port));
+        expect(received.error).toMatchObject({
+          code: expect.stringMatching(/^(TransferStalled|RegistryUnreachable)$/),
+        });
+        expect(content.subarray(0, received.body.length).equals(received.body)).toBe(true);
+        if (!isReset) expect(received.body.length).toBe(Math.max(0, bytes - head(content.length).length));
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test("takes a head that comes byte by byte", async () => {
+    const port = await answering(async (socket) => {
+      for (const byte of head(3)) {
+        socket.write(byte);
+        await wait(1);
+      }
+      socket.write("abc");
+    });
+    expect((await get(open(port))).body.toString()).toBe("abc");
+  });
+
+  test("refuses a head without an end, whose bytes are counted", async () => {
+    const port = await answering((socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\nX: ${"a".repeat(90_000)}`);
+    });
+    expect((await get(open(port))).error).toMatchObject({ code: "InvalidArtifact" });
+  });
+
+  test.each([
+    [
+      "a transfer coding",
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+      "a body without a length",
+    ],
+    ["no length", "HTTP/1.1 200 OK\r\n\r\nabc", "a body without a length"],
+    [
+      "an interim answer",
+      "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+      "an interim answer",
+    ],
+  ])("leaves %s to the slower path, and takes none of it", async (_name, text, odd) => {
+    const port = await answering((socket) => {
+      socket.write(text);
+    });
+    const connection = open(port);
+    expect(await get(connection)).toMatchObject({
+      error: { name: "FastPathRefused", odd },
+      body: Buffer.alloc(0),
+    });
+    expect(connection.isUsable).toBe(false);
+  });
+
+  test("cuts bytes that were never asked for, and is not used again", async () => {
+    const port = await answering((socket) => {
+      socket.write(`${head(3)}abcHTTP/1.1 200 OK`);
+    });
+    const connection = open(port);
+    expect(await get(connection)).toMatchObject({ error: undefined, body: Buffer.from("abc") });
+    expect(connection.isUsable).toBe(false);
+  });
+
+  test("reads little of a body that nobody wants, to be used again, and gives up on much of it", async () => {
+    const lengths = [1_000, 10_000_000];
+    const port = await answering((socket, index) => {
+      const length = lengths[index] ?? 0;
+      socket.write(head(length));
+      socket.write(Buffer.alloc(Math.min(length, 200_000)));
+    });
+    const connection = open(port);
+    expect((await get(connection, () => 0)).error).toBeUndefined();
+    expect(connection.isUsable).toBe(true);
+    expect((await get(connection, () => 0)).error).toBeUndefined();
+    expect(connection.isUsable).toBe(false);
+  });
+
+  test.each([
+    ["before the head", ""],
+    ["in the head", "HTTP/1.1 200 OK\r\nCont"],
+    ["in the body", `${head(10)}abc`],
+  ])("finds a stall %s; what had come is passed on", async (name, text) => {
+    const port = await answering((socket) => {
+      socket.write(text);
+    });
+    const startedMs = performance.now();
+    const { error, body: received } = await get(open(port, { stallTimeoutMs: 300 }));
+    expect(error).toMatchObject({ code: "TransferStalled" });
+    expect(performance.now() - startedMs).toBeGreaterThan(250);
+    expect(received.toString()).toBe(name === "in the body" ? "abc" : "");
+  });
+
+  test("does not take its own thread's being busy for a stall", async () => {
+    const port = await answering(async (socket) => {
+      await wait(250);
+      socket.write(`${head(3)}abc`);
+    });
+    const target = { isSecure: false, hostname: "127.0.0.1", port, isGuarded: false };
+    const connection = new Connection(target, Buffer.allocUnsafeSlow(slabBytes), {
+      ...settings,
+      stallTimeoutMs: 500,
+    });
+    cleanups.push(() => {
+      connection.close();
+    });
+    const received = get(connection);
+    // Ticks as a thread gives that was away for ten seconds, twice.
+    connection.tick(performance.now());
+    connection.tick(performance.now() + 10_000);
+    connection.tick(performance.now() + 20_000);
+    expect(await received).toMatchObject({ error: undefined, body: Buffer.from("abc") });
+  });
+
+  test("finds a server that drips", async () => {
+    const port = await answering(async (socket) => {
+      socket.write(head(1_000));
+      for (let sent = 0; sent < 50 && !socket.destroyed; sent += 1) {
+        socket.write("x");
+        await wait(20);
+      }
+    });
+    const { error } = await get(open(port, { slowest: { bytes: 500, windowMs: 300 } }));
+    expect(error).toMatchObject({ code: "TransferStalled", message: expect.stringContaining("only") });
+  });
+
+  test("stops when its allowance is used up, and goes on when there is more", async () => {
+    const content = body(900_000);
+    const port = await answering((socket) => {
+      socket.write(head(content.length));
+      socket.write(content);
+    });
+    const allowance = new Int32Array(new SharedArrayBuffer(4));
+    allowance[0] = 200_000;
+    const connection = open(port, { allowance, stallTimeoutMs: 400 });
+    let length = 0;
+    const ended = new Promise<unknown>((resolve) => {
+      connection.exchange("GET / HTTP/1.1\r\nhost: x", "TransferStalled", {
+        head: (_head, whole) => whole,
+        write: (bytes) => {
+          expect(bytes.equals(content.subarray(length, length + bytes.length))).toBe(true);
+          length += bytes.length;
+          return true;
+        },
+        end: resolve,
+      });
+    });
+    await waitFor("the allowance's end", () => Atomics.load(allowance, 0) <= 0);
+    await wait(600);
+    // One read more than allowed at most, and a pause is no stall.
+    expect(length).toBeLessThanOrEqual(200_000 + 128 * 1024);
+    Atomics.store(allowance, 0, 2_000_000);
+    expect(await ended).toBeUndefined();
+    expect(length).toBe(content.length);
+  });
+
+  test("takes TLS, in any record size, paused and resumed", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "ocimodel-connection-"));
+    cleanups.push(() => {
+      rmSync(directory, { recursive: true, force: true });
+    });
+    const { keyFile, certificateFile } = await makeServerCertificate(directory, "127.0.0.1");
+    const content = body(700_000);
+    const port = await serve(
+      (socket) =>
+        socket.on("data", () => {
+          socket.write(head(content.length));
+          for (let position = 0; position < content.length; position += 33_333)
+            socket.write(content.subarray(position, position + 33_333));
+        }),
+      { key: readFileSync(keyFile), cert: readFileSync(certificateFile) },
+    );
+    const secureContext = createSecureContext({ ca: readFileSync(join(directory, "ca.crt")) });
+    const allowance = new Int32Array(new SharedArrayBuffer(4));
+    const refill = setInterval(() => Atomics.store(allowance, 0, 50_000), 5);
+    cleanups.push(() => {
+      clearInterval(refill);
+    });
+    for (const limited of [undefined, allowance]) {
+      const received = await get(open(port, { secureContext, allowance: limited }, true));
+      expect(received.error).toBeUndefined();
+      expect(received.body.equals(content)).toBe(true);
+    }
+    // Nobody who is not trusted.
+    const { error } = await get(open(port, {}, true));
+    expect(error).toMatchObject({ code: "TLSUntrusted" });
+  });
+
+  test("that nobody listens for is told as unreachable", async () => {
+    const port = await serve(() => undefined);
+    cleanups.splice(0).forEach((clean) => {
+      clean();
+    });
+    expect((await get(open(port))).error).toMatchObject({ code: "RegistryUnreachable" });
+  });
+});
