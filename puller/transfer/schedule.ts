@@ -118,8 +118,8 @@ export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: n
     sample.utilization < busy &&
     sample.nowMs >= state.holdUntilMs &&
     state.lanes < mostLanes &&
-    // A rate of nothing is a server that has not begun to answer.
-    bytesPerSecond > 0;
+    // Nothing so far is a server that has not begun to answer; nothing now, after a burst, is a limit that bites.
+    sample.bytes > 0;
   if (!mayGrow) return fresh;
   return {
     ...fresh,
