@@ -33,6 +33,8 @@ export async function rangeBlob(
   options: FetchOptions,
   signal: AbortSignal,
 ): Promise<string> {
+  // Another blob may have failed meanwhile: nobody would tell the hash to stop.
+  signal.throwIfAborted();
   const { plane } = options;
   const { map } = partial;
   const blob = plane.newBlob();

@@ -1,5 +1,7 @@
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type * as RangeBlob from "../../../puller/pull/range-blob.ts";
+import { importCompiled } from "../../compiled/compiled-puller.ts";
 import {
   startBlobServer,
   type Behaviour,
@@ -310,6 +312,14 @@ describe("a wrong byte in one range", () => {
     behave(() => undefined);
     await succeed();
   });
+});
+
+test("a blob whose pull has ended before it began begins nothing that nobody would end", async () => {
+  const { rangeBlob } = await importCompiled<typeof RangeBlob>("puller/pull/range-blob.ts");
+  const given = new Error("another blob failed");
+  await expect(
+    rangeBlob({} as never, { sizeBytes: 1 } as never, {} as never, AbortSignal.abort(given)),
+  ).rejects.toBe(given);
 });
 
 describe("bandwidth limit", () => {

@@ -176,6 +176,7 @@ describe("the pool of lanes", () => {
           const held: LeasedLane[] = [];
           const waiting = new Map<AbortController, Promise<void>>();
           for (const action of actions) {
+            const before = held.length;
             if (action === "acquire") {
               const aborted = new AbortController();
               waiting.set(
@@ -197,6 +198,7 @@ describe("the pool of lanes", () => {
             else pool.backOff(0);
             await new Promise((resolve) => setImmediate(resolve));
             expect(new Set(held.map(({ id }) => id)).size).toBe(held.length);
+            expect(held.length).toBeLessThanOrEqual(Math.max(pool.lanes, before));
             if (action !== "backOff" && held.length > pool.lanes) expect(pool.isCrowded).toBe(true);
             if (waiting.size > 0) expect(held.length).toBeGreaterThanOrEqual(pool.lanes);
           }
