@@ -120,7 +120,8 @@ describeUnless(straceUnavailable(), "system calls that fail", () => {
     expectNoWrongByte(store);
     const { error } = await smallPull(of, store);
     expect(error?.message).toBeUndefined();
-    expectModel(store, of, served);
+    // Between its name as a blob and its end as a partial a file has both; the hard link costs nothing, and gc removes it.
+    expectModel(store, of, served, { leftovers: true });
     rmSync(store, { recursive: true, force: true });
   };
 
