@@ -200,7 +200,7 @@ describe.each([{ tls: false }, { tls: true }])("fault proxy, TLS to its client: 
   });
 
   test.each([0, 1, 100_000])("stall after %i bytes", async (afterBytes) => {
-    const answer = await withFault({ kind: "stall", afterBytes }, "/content", { timeoutMs: 300 });
+    const answer = await withFault({ kind: "stall", afterBytes }, "/content", { silenceMs: 700 });
     expectBytes(answer.body, content.subarray(0, afterBytes));
     expect(answer.end).toBe("open");
   });
@@ -373,7 +373,7 @@ describe.each([{ tls: false }, { tls: true }])("fault proxy, TLS to its client: 
       expect(answer.end).toBe("reset");
     });
     test("a stall in the middle of a line", async () => {
-      const answer = await withFault({ kind: "stall", afterBytes: 15 }, "/lines/open", { timeoutMs: 300 });
+      const answer = await withFault({ kind: "stall", afterBytes: 15 }, "/lines/open", { silenceMs: 700 });
       expect(unchunk(answer.body).bytes.toString()).toBe('{"line":0}\n{"li');
       expect(answer.end).toBe("open");
     });

@@ -28,6 +28,8 @@ export type RawRequest = {
   readonly pauseMs?: number;
   /** Give up then, which is no error; default 20 s. */
   readonly timeoutMs?: number;
+  /** Give up after so long without a byte: how slowly those before it came does not matter. */
+  readonly silenceMs?: number;
 };
 
 /** Sends one request and reads to the end. Rejects only when the connection cannot be made. */
@@ -44,13 +46,14 @@ export async function rawRequest(url: string, request: RawRequest = {}): Promise
     socket.once("error", reject);
   });
   const end = await new Promise<RawAnswer["end"]>((resolve) => {
-    const timer = setTimeout(() => resolve("open"), request.timeoutMs ?? 20_000);
+    const timer = setTimeout(() => resolve("open"), request.silenceMs ?? request.timeoutMs ?? 20_000);
     const finish = (how: RawAnswer["end"]): void => {
       clearTimeout(timer);
       resolve(how);
     };
     socket.on("data", (chunk: Buffer) => {
       chunks.push(chunk);
+      if (request.silenceMs !== undefined) timer.refresh();
       if (request.isEnough?.(Buffer.concat(chunks)) === true) finish("open");
     });
     if (request.pauseMs !== undefined) {
