@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parse } from "yaml";
+import { parseAllDocuments } from "yaml";
 import { startControlPlane, type ControlPlane } from "../cluster/control-plane.ts";
 import { describeCluster } from "../cluster/suites.ts";
 import { apiRequests, type ApiAnswer } from "./api-request.ts";
@@ -540,8 +540,10 @@ function documentedSpecs(): readonly (readonly [string, Fields])[] {
       (file) => [`docs/examples/${file}`, readFileSync(join(root, "docs/examples", file), "utf8")] as const,
     );
   return [...fenced, ...examples]
-    .map(([where, yaml]) => [where, parse(yaml) as Fields] as const)
-    .filter(([, value]) => !("status" in value))
+    .flatMap(([where, yaml]) =>
+      parseAllDocuments(yaml).map((document) => [where, document.toJS() as Fields] as const),
+    )
+    .filter(([, value]) => !("status" in value) && (value["kind"] ?? "Model") === "Model")
     .map(
       ([where, value]) =>
         [where, { source, ...("kind" in value ? (value["spec"] as Fields) : value) }] as const,
