@@ -66,6 +66,7 @@ export class KubeClient implements LeaseWriter, KubeReader {
   constructor(options: KubeClientOptions) {
     const cluster = options.kubeConfig.getCurrentCluster();
     if (cluster === null) throw new Error("the kubeconfig names no cluster; set KUBECONFIG or run in a pod");
+    speakHttp1(options.kubeConfig);
     this.#options = options;
     this.#server = cluster.server.replace(/\/$/, "");
   }
@@ -278,6 +279,19 @@ export class KubeClient implements LeaseWriter, KubeReader {
       this.#options.onAnswer?.(verb, path, status, performance.now() - startedMs);
     }
   }
+}
+
+/**
+ * Keeps connections to HTTP/1.1. On HTTP/2, undici raises an error that nobody can catch when a server ends an idle connection,
+ * which would end the operator with every restart of an API server.
+ */
+function speakHttp1(kubeConfig: KubeConfig): void {
+  const made = kubeConfig.createDispatcherOptions.bind(kubeConfig);
+  kubeConfig.createDispatcherOptions = (...given) => {
+    const options = made(...given);
+    if (options.type !== "agent" && options.type !== "proxy") return options;
+    return { ...options, connect: { ...options.connect, ...{ allowH2: false } } };
+  };
 }
 
 type Credentials = {

@@ -46,6 +46,8 @@ export class ProgressTracker {
       this.#seconds = { ...this.#seconds, settling: roundSeconds((nowMs - this.#lastByteMs) / 1000) };
     this.#phase = phase;
     this.#phaseStartMs = nowMs;
+    // The speed counts from here: the first bytes have taken time too.
+    if (phase === "fetching") this.#samples.push({ atMs: nowMs, bytes: this.#fetchedBytes });
   }
 
   /** Of the phases that are over. */

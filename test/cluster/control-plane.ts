@@ -254,7 +254,7 @@ async function boot(
   };
   const kubeconfig = file("kubeconfig");
   writeFileSync(kubeconfig, kubeconfigText({ server, caFile, token: adminToken }), { mode: 0o600 });
-  const dispatcher = new Agent({ connect: { ca: readFileSync(caFile) } });
+  const dispatcher = new Agent({ allowH2: false, connect: { ca: readFileSync(caFile) } });
   const get = async (path: string): Promise<boolean> => {
     try {
       const { statusCode, body } = await request(`${server}${path}`, {

@@ -23,7 +23,7 @@ export function apiRequests(plane: ControlPlane): {
   readonly ask: ApiRequest;
   readonly close: () => Promise<void>;
 } {
-  const dispatcher = new Agent({ connect: { ca: readFileSync(plane.caFile) } });
+  const dispatcher = new Agent({ allowH2: false, connect: { ca: readFileSync(plane.caFile) } });
   const ask: ApiRequest = async (method, path, body, contentType = "application/json") => {
     const answer = await request(`${plane.server}${path}`, {
       dispatcher,
