@@ -290,7 +290,9 @@ function speakHttp1(kubeConfig: KubeConfig): void {
   kubeConfig.createDispatcherOptions = (...given) => {
     const options = made(...given);
     if (options.type !== "agent" && options.type !== "proxy") return options;
-    return { ...options, connect: { ...options.connect, ...{ allowH2: false } } };
+    // A setting of undici's connector, which the client's type does not know.
+    const connect = { ...options.connect, allowH2: false };
+    return { ...options, connect };
   };
 }
 

@@ -200,7 +200,8 @@ describeNode("storage on a real node", () => {
         join(import.meta.dirname, "../../../charts/ocimodel"),
         "--namespace=ocimodel-system",
         "--reuse-values",
-        "--set=collectAfterSeconds=15",
+        // Longer than the new version's pod takes to begin: what both have in common is the old one's alone until then.
+        "--set=collectAfterSeconds=40",
         "--wait",
       ]);
       const path = await volume("upgraded", ["ReadWriteOnce"], "upgraded-store");
