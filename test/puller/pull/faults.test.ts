@@ -64,7 +64,7 @@ describeUnless(registryUnavailable(), "faults", () => {
     store: string,
     faults: readonly Fault[],
     more: readonly string[] = [],
-    stallSeconds = 0.5,
+    stallSeconds = 20,
   ): Promise<PullerRun> => {
     proxy.setFaults(faults);
     const config = join(directory, "config.json");
@@ -339,7 +339,9 @@ describeUnless(registryUnavailable(), "faults", () => {
   describe("each ends as stated, and a clean run afterwards ends well", () => {
     test.each(rows)("$name: $code", async ({ faults, exitCode, code }) => {
       const store = freshStore();
-      const run = await pull(store, faults);
+      // Only where silence is the fault is a second of it one: elsewhere a busy machine must not spend a planned fault.
+      const isSilence = faults.some(({ do: { kind } }) => kind === "stall" || kind === "drip");
+      const run = await pull(store, faults, [], isSilence ? 0.5 : undefined);
       expect({
         exitCode: run.exitCode,
         code: run.termination?.code,
@@ -420,8 +422,7 @@ describeUnless(registryUnavailable(), "faults", () => {
 
   test("a resumed pull fetches only what is missing", async () => {
     const store = freshStore();
-    // A busy machine must not look like a stall here: it would spend the planned cut.
-    const run = await pull(store, [on(blob, { kind: "cut", afterBytes: 200_000 })], [], 20);
+    const run = await pull(store, [on(blob, { kind: "cut", afterBytes: 200_000 })]);
     expect(run.exitCode).toBe(0);
     const asked = proxy.requests.filter(({ path, status }) => blob.test(path) && status < 300).slice(-2);
     expect(asked[0]?.headers.range).toBeUndefined();
