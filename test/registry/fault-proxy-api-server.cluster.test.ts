@@ -126,7 +126,11 @@ describeCluster("fault proxy before the API server", () => {
   });
 
   test("410 as a status, 429 with Retry-After, and a request refused on a used connection", async () => {
-    const single = new Agent({ allowH2: false, connections: 1, connect: { ca: readFileSync(proxy.caFile ?? "") } });
+    const single = new Agent({
+      allowH2: false,
+      connections: 1,
+      connect: { ca: readFileSync(proxy.caFile ?? "") },
+    });
     const ask = async (): Promise<number> => {
       const { statusCode, body } = await request(`${proxy.url}${watchPath}`, {
         dispatcher: single,
