@@ -9,7 +9,7 @@ import type { SafePath } from "../artifact/types.ts";
 import { parseDigest, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor, Digest } from "../oci/types.ts";
-import { syncDirectory } from "../store/durability.ts";
+import { syncDirectory, writeWhole } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isSealedModelTrusted, readSeal, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
@@ -197,17 +197,7 @@ async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Prom
     let position = 0;
     for await (const chunk of content) {
       hash.update(chunk);
-      let written = 0;
-      while (written < chunk.length) {
-        const { bytesWritten } = await handle.write(
-          chunk,
-          written,
-          chunk.length - written,
-          position + written,
-        );
-        if (bytesWritten === 0) throw Object.assign(new Error("a write of no bytes"), { code: "EIO" });
-        written += bytesWritten;
-      }
+      await writeWhole(handle, chunk, position);
       position += chunk.length;
     }
     await handle.chmod(0o444);

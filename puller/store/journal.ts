@@ -6,6 +6,7 @@ import type { FileHandle } from "node:fs/promises";
 import { z } from "zod";
 import { PieceMap } from "../transfer/piece-map.ts";
 import { tuning } from "../transfer/tuning.ts";
+import { writeWhole } from "./durability.ts";
 import type { Descriptor } from "../oci/types.ts";
 
 const blockBytes = 4096;
@@ -121,13 +122,4 @@ export async function readJournal(handle: FileHandle, descriptor: Descriptor): P
     map.setDone(piece, bytes);
   }
   return map;
-}
-
-async function writeWhole(handle: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  let written = 0;
-  while (written < bytes.length) {
-    const { bytesWritten } = await handle.write(bytes, written, bytes.length - written, position + written);
-    if (bytesWritten === 0) throw Object.assign(new Error("a write of no bytes"), { code: "EIO" });
-    written += bytesWritten;
-  }
 }
