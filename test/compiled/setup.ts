@@ -2,6 +2,6 @@
 
 import { compilePuller } from "./compiled-puller.ts";
 
-export default function setup(): void {
-  process.env["OCIMODEL_TEST_COMPILED"] = compilePuller();
+export default async function setup(): Promise<void> {
+  process.env["OCIMODEL_TEST_COMPILED"] = await compilePuller();
 }

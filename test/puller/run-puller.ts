@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TerminationMessage } from "../../puller/contract.ts";
-import { compiledPuller } from "../compiled/compiled-puller.ts";
+import { compiledPuller, compiledPullerEnvironment } from "../compiled/compiled-puller.ts";
 
 export type PullerRun = {
   readonly exitCode: number;
@@ -36,7 +36,7 @@ export async function runPuller(args: readonly string[], options: PullerOptions 
   ];
   const child = spawn(line[0] ?? "", line.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"] ?? "", ...options.env },
+    env: { PATH: process.env["PATH"] ?? "", ...compiledPullerEnvironment(), ...options.env },
   });
   options.onStart?.(child);
   const stdout: Buffer[] = [];

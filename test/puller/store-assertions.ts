@@ -1,16 +1,26 @@
 // What must hold of a store after every run, good or bad: nothing visible that is not whole.
 
 import { createHash } from "node:crypto";
-import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect } from "vitest";
 
 /** All files below a directory, relative, sorted. */
 export function filesBelow(directory: string): readonly string[] {
-  if (!existsSync(directory)) return [];
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => !entry.isDirectory())
-    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
+  let entries;
+  try {
+    entries = readdirSync(directory, { withFileTypes: true });
+  } catch (error) {
+    // A puller may be at work here: what it removed meanwhile holds no files.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+  return entries
+    .flatMap((entry) =>
+      entry.isDirectory()
+        ? filesBelow(join(directory, entry.name)).map((name) => join(entry.name, name))
+        : [entry.name],
+    )
     .sort();
 }
 

@@ -140,7 +140,10 @@ function words(cluster: Cluster) {
       body: JSON.stringify({ prompt: "Who?", max_tokens: 48, temperature: 0 }),
       signal: AbortSignal.timeout(30_000),
     });
-    const body = (await response.json()) as { choices?: { text?: string }[] };
+    const text = await response.text();
+    if (!response.ok || text === "")
+      throw new Error(`${address}: HTTP ${response.status}, ${JSON.stringify([...response.headers])}: ${text}`);
+    const body = JSON.parse(text) as { choices?: { text?: string }[] };
     return body.choices?.[0]?.text?.trim() ?? "";
   };
   const audited = (): readonly AuditLine[] =>

@@ -14,7 +14,7 @@ import {
 } from "../../registry/fault-proxy.ts";
 import { publishDockerModel, type Published } from "../../registry/publish.ts";
 import { registryUnavailable, startRegistry, type TestRegistry } from "../../registry/registry.ts";
-import { compiledPuller } from "../../compiled/compiled-puller.ts";
+import { compiledPuller, compiledPullerEnvironment } from "../../compiled/compiled-puller.ts";
 import { runPuller, type PullerRun } from "../run-puller.ts";
 import { expectNoWrongByte, filesBelow, sha256 } from "../store-assertions.ts";
 
@@ -435,9 +435,15 @@ describeUnless(registryUnavailable(), "faults", () => {
   test("SIGTERM keeps the partial and ends with 143 in two seconds; the next run goes on there", async () => {
     const store = freshStore();
     let sentMs = 0;
+    let signalled: Promise<void> | undefined;
     const partial = (): number =>
       filesBelow(join(store, ".ocimodel/ingest")).reduce(
-        (sum, name) => Math.max(sum, statSync(join(store, ".ocimodel/ingest", name)).size),
+        (most, name) =>
+          // A partial may become a blob between the two looks.
+          Math.max(
+            most,
+            statSync(join(store, ".ocimodel/ingest", name), { throwIfNoEntry: false })?.size ?? 0,
+          ),
         0,
       );
     proxy.setFaults([on(blob, { kind: "stall", afterBytes: 123_456 })]);
@@ -452,7 +458,7 @@ describeUnless(registryUnavailable(), "faults", () => {
       ],
       {
         onStart: (child) => {
-          void waitFor("the partial", () => partial() >= 100_000).then(() => {
+          signalled = waitFor("the partial", () => partial() >= 100_000).then(() => {
             sentMs = performance.now();
             child.kill("SIGTERM");
           });
@@ -460,6 +466,7 @@ describeUnless(registryUnavailable(), "faults", () => {
       },
     );
     const run = await running;
+    await signalled;
     expect(run).toMatchObject({ exitCode: 143, termination: { code: "Interrupted", retryable: true } });
     expect(performance.now() - sentMs).toBeLessThan(2_000);
     const kept = partial();
@@ -482,17 +489,15 @@ describeUnless(registryUnavailable(), "faults", () => {
   test(`SIGKILL at 50 seeded points: nothing wrong is ever visible, and the next run ends well`, async () => {
     const seed = process.env["OCIMODEL_SEED"] ?? randomBytes(4).toString("hex");
     console.log(`kill points are seeded with OCIMODEL_SEED=${seed}`);
-    const points = Array.from(
-      { length: 50 },
-      (_, index) => createHash("sha256").update(`${seed} ${index}`).digest().readUInt32BE() / 2 ** 32,
-    );
     const store = freshStore();
     // One run to learn how long a pull takes here.
     const startedMs = performance.now();
     await pull(freshStore(), []);
-    const wholeMs = performance.now() - startedMs;
+    let wholeMs = performance.now() - startedMs;
     let killed = 0;
-    for (const point of points) {
+    for (let run = 0; killed < 50; run += 1) {
+      const point = createHash("sha256").update(`${seed} ${run}`).digest().readUInt32BE() / 2 ** 32;
+      const beganMs = performance.now();
       proxy.setFaults([{ when: { path: /\/blobs\//, times: always }, do: { kind: "delay", ms: 20 } }]);
       const child = spawn(
         process.execPath,
@@ -505,7 +510,7 @@ describeUnless(registryUnavailable(), "faults", () => {
           `--docker-config=${join(directory, "config.json")}`,
           "--log-level=silent",
         ],
-        { stdio: "ignore" },
+        { stdio: "ignore", env: { ...process.env, ...compiledPullerEnvironment() } },
       );
       const ended = new Promise<boolean>((resolve) => child.on("exit", (code) => resolve(code === null)));
       // Kill points lie in time, from the start of the process to its usual end.
@@ -513,11 +518,13 @@ describeUnless(registryUnavailable(), "faults", () => {
       const wasKilled = await ended;
       if (wasKilled) killed += 1;
       clearTimeout(timer);
+      // A run that was quicker than its kill says how long a pull takes by now.
+      if (!wasKilled) wholeMs = Math.max(100, Math.min(wholeMs, performance.now() - beganMs));
+      expect(run, `only ${killed} runs could be killed`).toBeLessThan(300);
       expectNoWrongByte(store);
       // A complete store leaves the next run nothing to be killed at.
       if (point < 0.3 || !wasKilled) rmSync(store, { recursive: true, force: true });
     }
-    expect(killed).toBeGreaterThan(20);
     const clean = await pull(store, []);
     expect(clean.exitCode).toBe(0);
     expectComplete(store);

@@ -7,7 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Descriptor } from "../../../puller/oci/types.ts";
 import type * as Journal from "../../../puller/store/journal.ts";
-import { compiledPuller, importCompiled } from "../../compiled/compiled-puller.ts";
+import { compiledPuller, compiledPullerEnvironment, importCompiled } from "../../compiled/compiled-puller.ts";
 import { startBlobServer, type Behaviour, type BlobServer } from "../../registry/blob-server.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { expectNoWrongByte, filesBelow } from "../store-assertions.ts";
@@ -71,7 +71,7 @@ async function killedRun(
   ];
   const child = spawn(process.execPath, [compiledPuller(), ...args, "--log-level=silent"], {
     stdio: "ignore",
-    env: { PATH: process.env["PATH"] ?? "", OCIMODEL_TEST_TUNING: tuning },
+    env: { PATH: process.env["PATH"] ?? "", ...compiledPullerEnvironment(), OCIMODEL_TEST_TUNING: tuning },
   });
   const state = { isOver: false };
   const ended = new Promise<boolean>((resolve) =>
