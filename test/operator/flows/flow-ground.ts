@@ -142,7 +142,9 @@ function words(cluster: Cluster) {
     });
     const text = await response.text();
     if (!response.ok || text === "")
-      throw new Error(`${address}: HTTP ${response.status}, ${JSON.stringify([...response.headers])}: ${text}`);
+      throw new Error(
+        `${address}: HTTP ${response.status}, ${JSON.stringify([...response.headers])}: ${text}`,
+      );
     const body = JSON.parse(text) as { choices?: { text?: string }[] };
     return body.choices?.[0]?.text?.trim() ?? "";
   };
