@@ -144,6 +144,7 @@ export type StorageSpec = {
   readonly medium?: "Disk" | "Memory";
   readonly storageClassName?: string;
   readonly accessModes?: readonly ("ReadWriteOnce" | "ReadWriteMany" | "ReadWriteOncePod")[];
+  /** Of a PersistentVolumeClaim or NodeCache: a claim that is there already. */
   readonly claimName?: string;
   readonly retention?: "Retain" | "Delete";
 };

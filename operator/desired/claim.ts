@@ -29,8 +29,11 @@ export type Claim = KubeObject & {
   };
 };
 
-/** How pods may share a claim. "OneNode": all on one node; "OnePod": never two at once; "ReadOnly": filled elsewhere. */
-export type Sharing = "ManyNodes" | "OneNode" | "OnePod" | "ReadOnly";
+/**
+ * How pods may share a claim. "PerNode": on each node a copy of its own; "OneNode": all on one node; "OnePod": never two at once;
+ * "ReadOnly": filled elsewhere.
+ */
+export type Sharing = "ManyNodes" | "PerNode" | "OneNode" | "OnePod" | "ReadOnly";
 
 const gibibyte = 2 ** 30;
 /** What file systems keep for themselves: ext4 reserves 5 % for root, and has its tables. */
@@ -56,12 +59,19 @@ export function makesClaim({ spec }: Model): boolean {
 /** Name of the claim of a Model; undefined when it uses none. */
 export function wantedClaimName(model: Model): string | undefined {
   const { storage } = model.spec;
+  if (storage?.type === "NodeCache") return storage.claimName;
   if (storage?.type !== "PersistentVolumeClaim") return undefined;
   return storage.claimName ?? claimName(model);
 }
 
+/** Whether the pods keep the model on a claim, which NodeCache does also when the claim is still to be found. */
+export function usesClaim({ spec }: Model): boolean {
+  return spec.storage?.type === "PersistentVolumeClaim" || spec.storage?.type === "NodeCache";
+}
+
 /** How the pods share their claim: as the claim says once it is there. */
 export function claimSharing(model: Model, claim: Claim | undefined): Sharing {
+  if (model.spec.storage?.type === "NodeCache") return "PerNode";
   return sharingOf(claim?.spec?.accessModes ?? wantedModes(model));
 }
 
@@ -144,6 +154,9 @@ export function claimMismatch(model: Model, claim: Claim): string | undefined {
     if (modes.join() !== wantedModes(model).join()) {
       return `claim ${name} has access modes ${modes.join(", ")} and spec.storage asks for ${wantedModes(model).join(", ")}; a claim never changes them: delete it, or write the old ones`;
     }
+  }
+  if (model.spec.storage?.type === "NodeCache" && !modes.includes("ReadWriteMany")) {
+    return `claim ${name} has access modes ${modes.join(", ")}; a node cache needs ReadWriteMany, since pods on every node write to it`;
   }
   if (sharingOf(modes) === "OnePod" && (model.spec.replicas ?? 1) > 1) {
     return `claim ${name} is ReadWriteOncePod, which one pod alone can mount; set replicas to 1 or use another claim`;

@@ -14,6 +14,8 @@ export const digestAnnotation = "ocimodel.dev/digest";
 export const volumeBytesAnnotation = "ocimodel.dev/volume-bytes";
 /** On pods of a claim: the directory under `models/` that they mount. */
 export const modelDirectoryAnnotation = "ocimodel.dev/model-directory";
+/** On a claim of one copy per node: Models of its namespace with storage type NodeCache use it. */
+export const nodeCacheLabel = "ocimodel.dev/node-cache";
 /** On pods of a claim: which one, so that pods of several Models find each other. */
 export const claimLabel = "ocimodel.dev/claim";
 

@@ -4,13 +4,14 @@ import type { InspectFacts } from "../../puller/contract.ts";
 import type { Condition, Reason } from "../api/conditions.ts";
 import {
   claimMismatch,
+  claimSharing,
   makesClaim,
   modelClaim,
-  sharingOf,
+  usesClaim,
   wantedClaimName,
   type Sharing,
 } from "../desired/claim.ts";
-import { digestAnnotation, volumeBytesAnnotation } from "../desired/names.ts";
+import { digestAnnotation, nodeCacheLabel, volumeBytesAnnotation } from "../desired/names.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Observed } from "./observed.ts";
 
@@ -35,7 +36,7 @@ function othersBytes(observed: Observed, digest: string): number {
 
 /** Whether pods can be made: their claim is there, or is being made, and can be used. */
 export function canMount({ model, claim }: Observed): boolean {
-  if (wantedClaimName(model) === undefined) return true;
+  if (!usesClaim(model)) return true;
   if (claim === undefined) return makesClaim(model);
   return claim.metadata.deletionTimestamp === undefined && claimMismatch(model, claim) === undefined;
 }
@@ -57,6 +58,7 @@ export function unusedClaims({ model, ownedClaims }: Observed): readonly KubeObj
 
 const sharingWords: Readonly<Record<Sharing, string>> = {
   ManyNodes: "for pods on any node",
+  PerNode: "one copy on each node",
   OneNode: "for pods on one node",
   OnePod: "for one pod",
   ReadOnly: "read-only",
@@ -64,9 +66,16 @@ const sharingWords: Readonly<Record<Sharing, string>> = {
 
 /** What the claim of the volume says. */
 export function storageState({ model, claim }: Observed): StorageState {
+  if (!usesClaim(model)) {
+    return { status: "True", reason: "EphemeralVolume", message: "the pod brings its own volume" };
+  }
   const name = wantedClaimName(model);
   if (name === undefined) {
-    return { status: "True", reason: "EphemeralVolume", message: "the pod brings its own volume" };
+    return {
+      status: "False",
+      reason: "PVCPending",
+      message: `no claim in namespace ${model.metadata.namespace} has the label ${nodeCacheLabel}=true; whoever runs the cluster makes one (nodeCache.namespaces of the chart), or name one in spec.storage.claimName`,
+    };
   }
   if (claim === undefined) {
     return {
@@ -74,7 +83,7 @@ export function storageState({ model, claim }: Observed): StorageState {
       reason: "PVCPending",
       message: makesClaim(model)
         ? `claim ${JSON.stringify(name)} is being made`
-        : `there is no claim ${JSON.stringify(name)} in namespace ${model.metadata.namespace}; create it, or leave spec.storage.claimName out and the operator makes one`,
+        : `there is no claim ${JSON.stringify(name)} in namespace ${model.metadata.namespace}; create it, or leave spec.storage.claimName out and ${model.spec.storage?.type === "NodeCache" ? "the one labelled for it is used" : "the operator makes one"}`,
     };
   }
   if (claim.metadata.deletionTimestamp !== undefined) {
@@ -110,7 +119,7 @@ export function storageState({ model, claim }: Observed): StorageState {
   return {
     status: "True",
     reason: "ClaimBound",
-    message: `claim ${JSON.stringify(name)}, ${size}, ${sharingWords[sharingOf(claim.spec?.accessModes ?? [])]}${
+    message: `claim ${JSON.stringify(name)}, ${size}, ${sharingWords[claimSharing(model, claim)]}${
       resizing === undefined ? "" : `; it is being enlarged to ${asked ?? "more"}`
     }`,
   };

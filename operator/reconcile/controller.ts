@@ -168,7 +168,8 @@ export class Controller {
     this.#claims = this.#watched<Claim>(claimResource, undefined, (key, change) => {
       wakeOwner(key, change);
       for (const model of this.#models.list(key.namespace)) {
-        if (model.spec.storage?.claimName !== key.name) continue;
+        const { storage } = model.spec;
+        if (storage?.claimName !== key.name && storage?.type !== "NodeCache") continue;
         this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
       }
     });

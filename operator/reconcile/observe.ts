@@ -4,6 +4,7 @@ import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import { claimLabelValue, wantedClaimName, type Claim } from "../desired/claim.ts";
+import { withResolvedStorage } from "../desired/resolve-storage.ts";
 import {
   claimLabel,
   componentLabel,
@@ -41,8 +42,10 @@ export async function observe(
   world: World,
   signal: AbortSignal,
 ): Promise<Observed | undefined> {
-  const model = world.models.get(key);
-  if (model === undefined || model.metadata.deletionTimestamp !== undefined) return undefined;
+  const stated = world.models.get(key);
+  if (stated === undefined || stated.metadata.deletionTimestamp !== undefined) return undefined;
+  const claims = world.claims.list(key.namespace);
+  const model = withResolvedStorage(stated, claims);
   const pods = world.pods
     .list(key.namespace)
     .filter(
@@ -70,9 +73,9 @@ export async function observe(
     deployment: world.deployments.get({ namespace: key.namespace, name: workloadName(model) }),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
     claim: claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim }),
-    ownedClaims: world.claims
-      .list(key.namespace)
-      .filter(({ metadata }) => metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid)),
+    ownedClaims: claims.filter(({ metadata }) =>
+      metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid),
+    ),
     claimPods:
       claim === undefined
         ? []
@@ -82,7 +85,9 @@ export async function observe(
     claimModels:
       claim === undefined
         ? []
-        : world.models.list(key.namespace).filter((each) => wantedClaimName(each) === claim),
+        : world.models
+            .list(key.namespace)
+            .filter((each) => wantedClaimName(withResolvedStorage(each, claims)) === claim),
     collectPods: pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "collect"),
     workloadPods,
     inspectPods: pods.filter(

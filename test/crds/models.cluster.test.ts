@@ -166,6 +166,8 @@ const good: readonly (readonly [string, Fields])[] = [
     "a claim of somebody else",
     { source, storage: { type: "PersistentVolumeClaim", claimName: "models.team" } },
   ],
+  ["a node cache", { source, storage: { type: "NodeCache" } }],
+  ["a node cache on a claim of that name", { source, storage: { type: "NodeCache", claimName: "cache" } }],
   ["ephemeral storage of a size, in RAM", { source, storage: { size: "20.5Gi", medium: "Memory" } }],
   [
     "a puller",
@@ -404,14 +406,14 @@ const bad: readonly (readonly [string, Fields, string])[] = [
   ["no context", { source, selection: { contextLength: 0 } }, "should be greater than or equal to 1"],
   ["no sequence", { source, selection: { parallel: 0 } }, "should be greater than or equal to 1"],
   [
-    "a node cache",
-    { source, storage: { type: "NodeCache" } },
-    "storage types other than Ephemeral and PersistentVolumeClaim are not yet supported",
+    "a size of a node cache",
+    { source, storage: { type: "NodeCache", size: "20Gi" } },
+    "storage.size is not for type NodeCache, whose size its administrator limits",
   ],
   [
     "an image volume",
     { source, storage: { type: "ImageVolume" } },
-    "storage types other than Ephemeral and PersistentVolumeClaim are not yet supported",
+    "storage type ImageVolume is not yet supported",
   ],
   [
     "a size that is none",
@@ -419,16 +421,19 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "storage.size is neither auto nor a quantity of bytes such as 20Gi",
   ],
   ["a medium that is none", { source, storage: { medium: "Tape" } }, 'supported values: "Disk", "Memory"'],
-  ...[
-    { storageClassName: "fast" },
-    { accessModes: ["ReadWriteMany"] },
-    { claimName: "c" },
-    { retention: "Retain" },
-  ].map((fields): readonly [string, Fields, string] => [
-    `${Object.keys(fields)[0]} of an ephemeral volume`,
-    { source, storage: fields },
-    "storage.storageClassName, accessModes, claimName and retention are for type PersistentVolumeClaim alone",
-  ]),
+  ...[{ storageClassName: "fast" }, { accessModes: ["ReadWriteMany"] }, { retention: "Retain" }].flatMap(
+    (fields): (readonly [string, Fields, string])[] =>
+      ["Ephemeral", "NodeCache"].map((type) => [
+        `${Object.keys(fields)[0]} of type ${type}`,
+        { source, storage: { type, ...fields } },
+        "storage.storageClassName, accessModes and retention are for type PersistentVolumeClaim alone",
+      ]),
+  ),
+  [
+    "the claim of an ephemeral volume",
+    { source, storage: { claimName: "c" } },
+    "storage.claimName is for types PersistentVolumeClaim and NodeCache alone",
+  ],
   ...[
     { storageClassName: "fast" },
     { accessModes: ["ReadWriteMany"] },

@@ -267,7 +267,7 @@ describeNode("storage on a real node", () => {
     const example = readFileSync(join(import.meta.dirname, "../../../docs/examples/node-cache.yaml"), "utf8");
     expect(example).toContain("/var/lib/ocimodel/team");
     await cluster.kubectl(["apply", "-f", "-"], { input: example.replace("/var/lib/ocimodel/team", path) });
-    const storage = { type: "PersistentVolumeClaim", claimName: "node-cache" };
+    const storage = { type: "NodeCache" };
     const from = proxy.requests.length;
     for (const name of ["one", "two"])
       await apply(name, { source: source(name), selection, storage, replicas: 2 });

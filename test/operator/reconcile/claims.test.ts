@@ -102,6 +102,8 @@ function observed(of: Model, there: Claim | undefined, more: Partial<Observed> =
 
 const made: StorageSpec = { type: "PersistentVolumeClaim", size: "auto" };
 const named: StorageSpec = { ...made, claimName: "weights" };
+const cached: StorageSpec = { type: "NodeCache", claimName: "cache" };
+const many = { name: "cache", modes: ["ReadWriteMany"], owners: [] };
 
 describe("what StorageReady says", () => {
   const rows: readonly (readonly [
@@ -223,6 +225,51 @@ describe("what StorageReady says", () => {
       "ClaimBound",
       /read-only/,
       true,
+    ],
+    [
+      "a node cache that nobody made",
+      { type: "NodeCache" },
+      undefined,
+      "False",
+      "PVCPending",
+      /^no claim in namespace ai has the label ocimodel\.dev\/node-cache=true; whoever runs the cluster makes one/,
+      false,
+    ],
+    [
+      "a named node cache that is not there",
+      cached,
+      undefined,
+      "False",
+      "PVCPending",
+      /there is no claim "cache" in namespace ai; create it, or leave spec\.storage\.claimName out and the one labelled/,
+      false,
+    ],
+    [
+      "a node cache that is not bound",
+      cached,
+      claim({ ...many, phase: "Pending" }),
+      "False",
+      "PVCPending",
+      /claim "cache" is Pending/,
+      true,
+    ],
+    [
+      "a node cache",
+      cached,
+      claim(many),
+      "True",
+      "ClaimBound",
+      /^claim "cache", 6Gi, one copy on each node$/,
+      true,
+    ],
+    [
+      "a node cache on a disk that one node attaches",
+      cached,
+      claim({ ...many, modes: ["ReadWriteOnce"] }),
+      "False",
+      "ClaimMismatch",
+      /access modes ReadWriteOnce; a node cache needs ReadWriteMany/,
+      false,
     ],
   ];
   test.each(rows)("%s", (_name, storage, there, status, reason, message, mounts) => {
