@@ -3,7 +3,7 @@
 import { parseArgs } from "node:util";
 import { AppError } from "./oci/errors.ts";
 
-export const commandNames = ["inspect", "pull", "verify", "repair", "gc"] as const;
+export const commandNames = ["inspect", "pull", "verify", "repair", "gc", "prepare", "tend"] as const;
 export type CommandName = (typeof commandNames)[number];
 
 type Option = {
@@ -90,7 +90,7 @@ export const options: readonly Option[] = [
     name: "minimum-age",
     value: "SECONDS",
     default: "86400",
-    commands: ["gc"],
+    commands: ["gc", "tend"],
     help: "keep what was written to or used within this time",
   },
   {
@@ -113,6 +113,32 @@ export const options: readonly Option[] = [
     value: "BYTES",
     commands: ["gc"],
     help: "remove unused models only until the store has no more bytes than this, the longest unused first",
+  },
+  {
+    name: "cache",
+    value: "DIR",
+    commands: ["prepare", "tend"],
+    help: "root of a node's cache, with a directory for each tenant",
+  },
+  {
+    name: "tenant",
+    value: "NAME[=BYTES]",
+    isRepeatable: true,
+    commands: ["prepare", "tend"],
+    help: "namespace with a directory of its own under DIR, and how many bytes its store may have; repeatable",
+  },
+  {
+    name: "in-use",
+    value: "DIR",
+    commands: ["tend"],
+    help: "directory with a file for each tenant that lists the models in use, one a line; without it all stay",
+  },
+  {
+    name: "every",
+    value: "SECONDS",
+    default: "300",
+    commands: ["tend"],
+    help: "collect garbage again after this long",
   },
   {
     name: "docker-config",
@@ -185,6 +211,9 @@ const summaries: Readonly<Record<CommandName, string>> = {
   verify: "Read every blob and model of a store again and tell what is damaged.",
   repair: "Mend what verify finds, without a registry; what cannot be mended is fetched by the next pull.",
   gc: "Remove blobs that no model needs, and partial files whose writer is long gone.",
+  prepare:
+    "Make the directories of a node's cache, one for each tenant, with the owner and mode that pods need; as root.",
+  tend: "Collect the garbage of all tenants of a node's cache, again and again; unused models go when a store is too large.",
 };
 
 /** The environment variable of an option: `--ca-file` is OCIMODEL_CA_FILE. Repeatable ones are separated by line breaks. */
@@ -363,6 +392,15 @@ export function requiredValue(line: Extract<CommandLine, { kind: "command" }>, n
   const [value] = line.values(name);
   if (value === undefined) throw usage(`--${name} is missing`, line.command);
   return value;
+}
+
+/** The values of an option; fails when there is none. */
+export function requiredValues(
+  line: Extract<CommandLine, { kind: "command" }>,
+  name: string,
+): readonly string[] {
+  requiredValue(line, name);
+  return line.values(name);
 }
 
 /** A number option within bounds. */

@@ -225,7 +225,7 @@ export function isInspectFailure(result: InspectResult): result is InspectFailur
  */
 export type TerminationMessage = {
   readonly v: typeof contractVersion;
-  readonly command: "pull" | "inspect" | "verify" | "repair" | "gc";
+  readonly command: "pull" | "inspect" | "verify" | "repair" | "gc" | "prepare" | "tend";
   readonly code: FailureCode | "Ready";
   readonly retryable: boolean;
   readonly message: string;

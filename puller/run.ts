@@ -1,7 +1,7 @@
 // One run of the puller: from arguments to an exit code, with the process's outputs and signal given. The work is in pull/,
 // inspect.ts and store/; main.ts is the process around it.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { pino, type DestinationStream, type Logger } from "pino";
 import {
@@ -10,6 +10,7 @@ import {
   parseByteCount,
   parseCommandLine,
   requiredValue,
+  requiredValues,
   type CommandLine,
 } from "./command-line.ts";
 import {
@@ -40,7 +41,9 @@ import { pull } from "./pull/pull.ts";
 import { collectGarbage, type GcOptions } from "./store/gc.ts";
 import { openExistingStore } from "./store/open-store.ts";
 import { repairStore } from "./store/repair.ts";
+import { prepareTenants } from "./store/tenants.ts";
 import { verifyStore } from "./store/verify.ts";
+import { parseTenants, tend } from "./tend.ts";
 import { writeTermination } from "./termination.ts";
 
 type Command = Extract<CommandLine, { kind: "command" }>;
@@ -298,6 +301,33 @@ async function runGc(line: Command, world: World): Promise<Result> {
   };
 }
 
+async function runPrepare(line: Command): Promise<Result> {
+  const tenants = parseTenants(requiredValues(line, "tenant"));
+  const changed = await prepareTenants(requiredValue(line, "cache"), tenants);
+  return { message: `${tenants.length} directories are ready, ${changed.length} were made or changed` };
+}
+
+/** A misspelt directory would hold no list, so that nothing were ever removed. */
+function existingDirectory(path: string): string {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return path;
+  throw new AppError("InvalidUsage", `--in-use ${JSON.stringify(path.slice(0, 200))} is no directory`);
+}
+
+async function runTend(line: Command, log: Logger, signal: AbortSignal): Promise<Result> {
+  await tend(
+    {
+      cache: requiredValue(line, "cache"),
+      tenants: parseTenants(requiredValues(line, "tenant")),
+      inUse: existingDirectory(requiredValue(line, "in-use")),
+      minimumAgeMs: numberValue(line, "minimum-age", { min: 0, max: 1e9 }) * 1000,
+      everyMs: numberValue(line, "every", { min: 1, max: 86_400 }) * 1000,
+    },
+    log,
+    signal,
+  );
+  return { message: "ended by a signal" };
+}
+
 function version(): string {
   try {
     const manifest = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")) as {
@@ -336,6 +366,10 @@ async function perform(
       return runGc(line, world);
     case "repair":
       return runRepair(line, world, signal);
+    case "prepare":
+      return runPrepare(line);
+    case "tend":
+      return runTend(line, log, signal);
   }
 }
 

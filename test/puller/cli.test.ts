@@ -96,6 +96,10 @@ describe("environment variables", () => {
       keep: ["my-model", "gc", '--keep "my-model" is no name of a directory under models'],
       "size-limit": ["1Gi", "gc", '--size-limit "1Gi" is not a whole number'],
       "minimum-age": ["-1", "gc", '--minimum-age "-1"'],
+      cache: ["/dev/null/x", "prepare", "preparing the node cache /dev/null/x"],
+      tenant: ["../up", "prepare", '--tenant "../up" is not the name of a namespace'],
+      "in-use": ["/none", "tend", '--in-use "/none" is no directory'],
+      every: ["0", "tend", '--every "0"'],
       "docker-config": ["/none", "pull", "docker config /none cannot be read"],
       "ca-file": ["/none", "pull", "CA file /none cannot be read"],
       "plain-http": ["http://x", "pull", '--plain-http "http://x"'],
@@ -122,6 +126,9 @@ describe("environment variables", () => {
       reference: `${registry.host}/ai/model:x`,
       store: freshStore(),
       "plain-http": registry.host,
+      cache: directory,
+      tenant: "team",
+      "in-use": directory,
     };
     const flags = Object.entries(common)
       .filter(
