@@ -124,7 +124,7 @@ describeNode("real node", () => {
             allowFailure: true,
           },
         );
-        return exitCode === 0 && stdout;
+        return exitCode === 0 && stdout !== "" && stdout;
       });
       expect(page.trim()).toBe("hello");
     } finally {

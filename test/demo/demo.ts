@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { startCluster, type Cluster } from "../cluster/node.ts";
 import { waitFor } from "../cluster/run-command.ts";
+import { askCompletion } from "../engine/ask-completion.ts";
 import { imageArchive, imageReference } from "../images/image-archives.ts";
 import { tinyModel } from "../models/tiny-model.ts";
 import { ggufBytes } from "../models/gguf-writer.ts";
@@ -183,11 +184,14 @@ export async function complete(cluster: Cluster, name: string): Promise<string> 
     "-o",
     "jsonpath={.spec.clusterIP}",
   ]);
-  const response = await fetch(`http://${address}/v1/completions`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model: name, prompt: "Who speaks?", max_tokens: 48, temperature: 0 }),
-  });
-  const body = (await response.json()) as { choices?: { text?: string }[] };
-  return body.choices?.[0]?.text ?? "";
+  let last: unknown;
+  return waitFor(
+    "the Service to answer",
+    async () =>
+      askCompletion(address, "Who speaks?").catch((error: unknown) => {
+        last = error;
+        return undefined;
+      }),
+    { describe: () => String(last) },
+  );
 }

@@ -11,6 +11,7 @@ import { deploymentResource, podResource, serviceResource } from "../../../opera
 import type { Pod } from "../../../operator/reconcile/workload-types.ts";
 import { startCluster, type Cluster } from "../../cluster/node.ts";
 import { waitFor } from "../../cluster/run-command.ts";
+import { askCompletion } from "../../engine/ask-completion.ts";
 import { installChart, sentences, systemNamespace } from "../../demo/demo.ts";
 import { imageArchive } from "../../images/image-archives.ts";
 import { ggufBytes } from "../../models/gguf-writer.ts";
@@ -134,19 +135,7 @@ function words(cluster: Cluster) {
   };
   const answer = async (name: string): Promise<string> => {
     const address = await kubectl("get", "service", name, "-o", "jsonpath={.spec.clusterIP}");
-    const response = await fetch(`http://${address}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prompt: "Who?", max_tokens: 48, temperature: 0 }),
-      signal: AbortSignal.timeout(30_000),
-    });
-    const text = await response.text();
-    if (!response.ok || text === "")
-      throw new Error(
-        `${address}: HTTP ${response.status}, ${JSON.stringify([...response.headers])}: ${text}`,
-      );
-    const body = JSON.parse(text) as { choices?: { text?: string }[] };
-    return body.choices?.[0]?.text?.trim() ?? "";
+    return askCompletion(address, "Who?");
   };
   const audited = (): readonly AuditLine[] =>
     readFileSync(cluster.auditLogPath ?? "", "utf8")
