@@ -16,7 +16,7 @@ type Lease = KubeObject & {
   };
 };
 
-const times = { leaseDurationMs: 1_000, renewDeadlineMs: 700, retryPeriodMs: 100 };
+const times = { leaseDurationMs: 2_000, renewDeadlineMs: 1_400, retryPeriodMs: 200 };
 const never = new AbortController().signal;
 
 class Candidate {
@@ -174,7 +174,7 @@ describeCluster("leader election", () => {
       ]);
       const sinceMs = performance.now();
       expect(await leader.end).toBe("lost");
-      expect(leader.stoppedMs - sinceMs).toBeLessThan(times.renewDeadlineMs + 200);
+      expect(leader.stoppedMs - sinceMs).toBeLessThan(times.leaseDurationMs);
       expect(other.works).toBe(false);
       await other.leads();
       expect(performance.now()).toBeGreaterThan(leader.stoppedMs);
@@ -215,7 +215,7 @@ describeCluster("leader election", () => {
     });
     const sinceMs = performance.now();
     expect(await leader.end).toBe("lost");
-    expect(leader.stoppedMs - sinceMs).toBeLessThan(500);
+    expect(leader.stoppedMs - sinceMs).toBeLessThan(1_500);
     // What is another's is not given back.
     expect((await lease())?.spec.holderIdentity).toBe("usurper");
   });

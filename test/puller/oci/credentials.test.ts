@@ -77,7 +77,7 @@ describe("the credential for a reference", () => {
     const entries = parseDockerConfig(config({ [`${"*a".repeat(30)}b.io`]: user("a") }), "c");
     const startedMs = performance.now();
     expect(credentialFor(entries, { registry: `${"a".repeat(60)}.io`, repository: "x" })).toBeUndefined();
-    expect(performance.now() - startedMs).toBeLessThan(50);
+    expect(performance.now() - startedMs).toBeLessThan(1_000);
   });
 });
 
