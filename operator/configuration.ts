@@ -56,6 +56,19 @@ export const configurationSchema = z.strictObject({
   runtimes: z.record(z.string().regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/), runtimeSchema),
   /** Models on claims that nobody has used for this long, and that no pod and no Model uses, are removed. */
   collectAfterSeconds: z.int().min(1).default(3600),
+  /** The caches of nodes that the chart made; absent: none, or an administrator's own. */
+  nodeCache: z
+    .strictObject({
+      /** Where the DaemonSet and the list are. */
+      namespace: z.string().min(1),
+      /** DaemonSet that prepares the directories and removes what is not in use. */
+      daemonSet: z.string().min(1),
+      /** ConfigMap in which the operator lists what is in use. */
+      inUse: z.string().min(1),
+      /** Namespaces with a cache. */
+      namespaces: z.array(z.string().min(1)),
+    })
+    .optional(),
   /** Namespaces to watch; empty: all. */
   namespaces: z.array(z.string()).default([]),
   /** Models reconciled at once. */

@@ -34,6 +34,7 @@ export const operatorReasons = {
   Unschedulable: "The scheduler finds no node for a pod; the message is the scheduler's.",
   ClaimBound: "The claim of the volume is bound.",
   PVCPending: "The claim of the volume is not there, or not bound.",
+  NodeCacheNotReady: "The cache of the nodes is prepared on no node yet.",
   ClaimMismatch: "The claim that is there cannot be used as spec.storage states; the message says why.",
   PullOOMKilled: "The puller was killed for lack of memory; raise spec.puller.resources.",
   PullEvicted: "A pod was evicted while pulling, most often for lack of ephemeral storage.",

@@ -65,7 +65,7 @@ const sharingWords: Readonly<Record<Sharing, string>> = {
 };
 
 /** What the claim of the volume says. */
-export function storageState({ model, claim }: Observed): StorageState {
+export function storageState({ model, claim, nodeCache }: Observed): StorageState {
   if (!usesClaim(model)) {
     return { status: "True", reason: "EphemeralVolume", message: "the pod brings its own volume" };
   }
@@ -113,6 +113,20 @@ export function storageState({ model, claim }: Observed): StorageState {
       message: `claim ${JSON.stringify(name)} is ${phase ?? "Pending"}: it is bound when its first pod is scheduled, or its storage class provides nothing; kubectl describe pvc ${name} -n ${model.metadata.namespace} tells`,
     };
   }
+  if (nodeCache?.ready === 0) {
+    return {
+      status: "False",
+      reason: "NodeCacheNotReady",
+      message:
+        nodeCache.nodes === 0
+          ? `DaemonSet ${nodeCache.daemonSet}, which prepares the cache, is on no node; nodeCache.nodeSelector of the chart says on which it should be`
+          : `DaemonSet ${nodeCache.daemonSet}, which prepares the cache, is ready on none of ${nodeCache.nodes} nodes; kubectl describe tells why`,
+    };
+  }
+  const prepared =
+    nodeCache === undefined || nodeCache.ready === nodeCache.nodes
+      ? ""
+      : `; it is prepared on ${nodeCache.ready} of ${nodeCache.nodes} nodes`;
   const resizing = conditions.find(({ type, status }) => status === "True" && /Resiz/.test(type));
   const size = capacity?.storage ?? "unknown size";
   const asked = claim.spec?.resources?.requests?.storage;
@@ -121,6 +135,6 @@ export function storageState({ model, claim }: Observed): StorageState {
     reason: "ClaimBound",
     message: `claim ${JSON.stringify(name)}, ${size}, ${sharingWords[claimSharing(model, claim)]}${
       resizing === undefined ? "" : `; it is being enlarged to ${asked ?? "more"}`
-    }`,
+    }${prepared}`,
   };
 }

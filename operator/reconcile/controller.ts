@@ -11,23 +11,27 @@ import type { KubeReader } from "../kube/client.ts";
 import { KubeError } from "../kube/errors.ts";
 import type { EventRecorder } from "../kube/events.ts";
 import { ListWatch, type ListWatchOptions } from "../kube/list-watch.ts";
-import type { CacheChange, Kube, KubeObject, ObjectCache, ObjectKey, Resource } from "../kube/types.ts";
+import type { CacheChange, Kube, KubeObject, ObjectKey, Resource } from "../kube/types.ts";
 import { WorkQueue, type WorkResult } from "../kube/work-queue.ts";
 import type { Metrics } from "../server/metrics.ts";
 import { askProgress } from "./ask-progress.ts";
 import { ClusterHardware } from "./cluster-hardware.ts";
 import { pullOutcome } from "./pull-outcome.ts";
+import { inUseLists } from "./in-use.ts";
+import { InUseLedger } from "./in-use-ledger.ts";
 import { reconcileModel } from "./reconcile-model.ts";
 import {
   claimResource,
+  daemonSetResource,
   deploymentResource,
   nodeResource,
   podResource,
   resourceSliceResource,
   serviceResource,
 } from "./resources.ts";
+import { Watched, type AnyWatched } from "./watched.ts";
 import { stripScheduledPod, type ScheduledPod } from "./taken-capacity.ts";
-import type { Deployment, Pod } from "./workload-types.ts";
+import type { DaemonSet, Deployment, Pod } from "./workload-types.ts";
 
 /** At the end events get this long, milliseconds: another leader waits, and nobody waits for old news. */
 const flushMs = 2_000;
@@ -45,36 +49,8 @@ export type ControllerDeps = {
 /** Pods that hold a part of some node. */
 const scheduledPods = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
-/** A resource in one namespace, in several, or in all: one watch for each. */
-class Watched<T extends KubeObject> implements ObjectCache<T> {
-  readonly watches: readonly ListWatch<T>[];
-
-  constructor(watches: readonly ListWatch<T>[]) {
-    this.watches = watches;
-  }
-
-  get hasSynced(): boolean {
-    return this.watches.every(({ hasSynced }) => hasSynced);
-  }
-
-  get(key: ObjectKey): T | undefined {
-    for (const watch of this.watches) {
-      const found = watch.get(key);
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-
-  list(namespace?: string): readonly T[] {
-    return this.watches.flatMap((watch) => watch.list(namespace));
-  }
-}
-
-/** A Watched of whatever type, as far as running it goes. */
-type AnyWatched = {
-  readonly hasSynced: boolean;
-  readonly watches: readonly Pick<ListWatch<KubeObject>, "run" | "synced" | "lastContactMs">[];
-};
+/** Key of the list of the node caches among the keys of Models, whose namespace is never empty. */
+const inUseKey = "/in-use";
 
 export class Controller {
   readonly #deps: ControllerDeps;
@@ -88,6 +64,8 @@ export class Controller {
   readonly #services: Watched<KubeObject>;
   readonly #pods: Watched<Pod>;
   readonly #claims: Watched<Claim>;
+  readonly #daemonSets: Watched<DaemonSet>;
+  readonly #inUse: InUseLedger | undefined;
 
   constructor(deps: ControllerDeps) {
     this.#deps = deps;
@@ -107,6 +85,7 @@ export class Controller {
     };
     this.#models = this.#watched<Model>(modelResource, undefined, (key) => {
       this.#wake(key);
+      this.#wakeInUse(key.namespace);
     });
     const wakeAll = (isConcerned: (model: Model) => boolean): void => {
       for (const model of this.#models.list()) {
@@ -162,17 +141,55 @@ export class Controller {
     this.#services = this.#watched(serviceResource, owned, wakeOwner);
     this.#pods = this.#watched<Pod>(podResource, owned, (key, change) => {
       wakeOwner(key, change);
+      this.#wakeInUse(key.namespace);
       this.#countPull(change);
     });
     // All claims, since a Model may name one that somebody else made.
     this.#claims = this.#watched<Claim>(claimResource, undefined, (key, change) => {
       wakeOwner(key, change);
+      this.#wakeInUse(key.namespace);
       for (const model of this.#models.list(key.namespace)) {
         const { storage } = model.spec;
         if (storage?.claimName !== key.name && storage?.type !== "NodeCache") continue;
         this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
       }
     });
+    const { nodeCache } = deps.configuration;
+    this.#daemonSets = new Watched(
+      nodeCache === undefined
+        ? []
+        : [
+            this.#listWatch<DaemonSet>(
+              daemonSetResource,
+              { namespace: nodeCache.namespace, fieldSelector: `metadata.name=${nodeCache.daemonSet}` },
+              () => {
+                wakeAll(({ spec }) => spec.storage?.type === "NodeCache");
+              },
+            ),
+          ],
+    );
+    this.#inUse =
+      nodeCache === undefined
+        ? undefined
+        : new InUseLedger({
+            kube: deps.kube,
+            nodeCache,
+            lists: () =>
+              inUseLists({
+                namespaces: nodeCache.namespaces,
+                claims: this.#claims,
+                models: this.#models,
+                pods: this.#pods,
+              }),
+            reader: () => this.#daemonSets.get({ namespace: nodeCache.namespace, name: nodeCache.daemonSet }),
+            nowMs: Date.now,
+          });
+  }
+
+  /** Looks at the list of a namespace's cache again, if it has one. */
+  #wakeInUse(namespace: string): void {
+    if (this.#deps.configuration.nodeCache?.namespaces.includes(namespace) === true)
+      this.#queue.add(inUseKey);
   }
 
   /** Models that wait for a worker. */
@@ -231,6 +248,7 @@ export class Controller {
       this.#services,
       this.#pods,
       this.#claims,
+      this.#daemonSets,
     ];
   }
 
@@ -282,6 +300,7 @@ export class Controller {
   }
 
   async #work(text: string, signal: AbortSignal): Promise<WorkResult> {
+    if (text === inUseKey) return this.#refreshInUse(signal);
     const slash = text.indexOf("/");
     const key = { namespace: text.slice(0, slash), name: text.slice(slash + 1) };
     const { metrics, events, kube, configuration } = this.#deps;
@@ -300,6 +319,7 @@ export class Controller {
             services: this.#services,
             pods: this.#pods,
             claims: this.#claims,
+            daemonSets: this.#daemonSets,
             askProgress,
             nowMs: Date.now,
           },
@@ -307,6 +327,7 @@ export class Controller {
             log.info({ reason, type }, message);
             events.record(model, type, reason, message);
           },
+          hold: async (namespace, directory, own) => this.#inUse?.hold(namespace, directory, own),
           onFailure: (_key, error) => {
             log.warn({ error: messageOf(error) }, "the API server refused an object");
           },
@@ -340,6 +361,17 @@ export class Controller {
     } finally {
       metrics.reconcileSeconds.observe((performance.now() - startedMs) / 1000);
       this.#countModels();
+    }
+  }
+
+  async #refreshInUse(signal: AbortSignal): Promise<WorkResult> {
+    try {
+      const recheckAfterMs = await this.#inUse?.refresh(signal);
+      return { kind: "done", ...(recheckAfterMs === undefined ? {} : { recheckAfterMs }) };
+    } catch (error) {
+      if (signal.aborted) return { kind: "done" };
+      this.#deps.log.warn({ error: messageOf(error) }, "the list of the node caches could not be written");
+      return { kind: "retry" };
     }
   }
 

@@ -15,8 +15,8 @@ import {
 } from "../desired/names.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject, ObjectCache, ObjectKey } from "../kube/types.ts";
-import type { Observed } from "./observed.ts";
-import type { Deployment, Pod } from "./workload-types.ts";
+import type { NodeCacheState, Observed } from "./observed.ts";
+import type { DaemonSet, Deployment, Pod } from "./workload-types.ts";
 
 /** Everything that observing needs. */
 export type World = {
@@ -28,6 +28,8 @@ export type World = {
   readonly services: ObjectCache<KubeObject>;
   readonly pods: ObjectCache<Pod>;
   readonly claims: ObjectCache<Claim>;
+  /** The DaemonSet of the node caches; empty where there is none. */
+  readonly daemonSets: Pick<ObjectCache<DaemonSet>, "get">;
   /** Asks a puller how far it is; undefined when it does not answer. */
   readonly askProgress: (pod: Pod, signal: AbortSignal) => Promise<PullProgress | undefined>;
   readonly nowMs: () => number;
@@ -35,6 +37,20 @@ export type World = {
 
 /** Pullers asked at once for one Model; with more replicas the first ones speak for all. */
 const maxAskedPods = 8;
+
+/** How far the chart's node cache is; undefined where the Model uses none, or an administrator's own. */
+function nodeCacheState(model: Model, { configuration, daemonSets }: World): NodeCacheState | undefined {
+  const { nodeCache } = configuration;
+  if (model.spec.storage?.type !== "NodeCache" || nodeCache === undefined) return undefined;
+  if (!nodeCache.namespaces.includes(model.metadata.namespace)) return undefined;
+  const { namespace, daemonSet: name } = nodeCache;
+  const status = daemonSets.get({ namespace, name })?.status;
+  return {
+    daemonSet: `${namespace}/${name}`,
+    nodes: status?.desiredNumberScheduled ?? 0,
+    ready: status?.numberReady ?? 0,
+  };
+}
 
 /** The snapshot, or undefined when the Model is gone or going: then its owner references do the rest. */
 export async function observe(
@@ -66,6 +82,7 @@ export async function observe(
     pulling.map(async (pod) => [pod.metadata.uid ?? "", await world.askProgress(pod, signal)] as const),
   );
   const claim = wantedClaimName(model);
+  const nodeCache = nodeCacheState(model, world);
   return {
     model,
     configuration: world.configuration,
@@ -73,6 +90,7 @@ export async function observe(
     deployment: world.deployments.get({ namespace: key.namespace, name: workloadName(model) }),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
     claim: claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim }),
+    ...(nodeCache === undefined ? {} : { nodeCache }),
     ownedClaims: claims.filter(({ metadata }) =>
       metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid),
     ),

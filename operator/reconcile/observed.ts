@@ -8,6 +8,13 @@ import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
 
+export type NodeCacheState = {
+  /** `namespace/name` of the DaemonSet that prepares it. */
+  readonly daemonSet: string;
+  readonly nodes: number;
+  readonly ready: number;
+};
+
 export type Observed = {
   readonly model: Model;
   readonly configuration: OperatorConfiguration;
@@ -17,6 +24,8 @@ export type Observed = {
   readonly service: KubeObject | undefined;
   /** The claim that the spec names or that the operator makes; undefined: there is none, or none is used. */
   readonly claim: Claim | undefined;
+  /** Of a NodeCache that the chart made: how many nodes it is on, and on how many its directory is ready. */
+  readonly nodeCache?: NodeCacheState;
   /** All claims that this very Model owns. */
   readonly ownedClaims: readonly Claim[];
   /** Pods of the workload, not being deleted. */

@@ -1,9 +1,11 @@
 // The loop of the operator: observe -> decide -> act -> one status write. Knows no HTTP and no registry.
 
 import { isDeepStrictEqual } from "node:util";
+import { modelDirectoryName } from "../../puller/contract.ts";
 import type { Reason } from "../api/conditions.ts";
 import { modelResource, type Model, type ModelStatus } from "../api/model.ts";
 import { isClaimOf } from "../desired/claim.ts";
+import { nodeCacheLabel } from "../desired/names.ts";
 import { KubeError } from "../kube/errors.ts";
 import { needsApply } from "../kube/needs-apply.ts";
 import type { Kube, KubeObject, ObjectKey, Resource } from "../kube/types.ts";
@@ -12,7 +14,7 @@ import { transitions, type Transition } from "./events.ts";
 import { observe, type World } from "./observe.ts";
 import type { Observed } from "./observed.ts";
 import type { Outcome } from "./outcome.ts";
-import { resourceOf } from "./resources.ts";
+import { configMapResource, resourceOf } from "./resources.ts";
 import { modelStatus, type ActFailure } from "./status.ts";
 
 export type ReconcileDeps = {
@@ -21,6 +23,8 @@ export type ReconcileDeps = {
   /** Told of each change that people should see. */
   readonly onTransition: (model: Model, transition: Transition) => void;
   readonly onFailure: (key: ObjectKey, error: unknown) => void;
+  /** Puts a model on the list of those that the node cache of a namespace keeps, before a pod mounts it. */
+  readonly hold: (namespace: string, directory: string, signal: AbortSignal) => Promise<void>;
 };
 
 /** While bytes flow the pullers are asked again after this long, milliseconds. */
@@ -67,6 +71,12 @@ async function act(
       failure ??= refusal;
     }
   };
+  const held = heldDirectory(observed, decision);
+  if (held !== undefined) {
+    const { namespace } = observed.model.metadata;
+    await attempt(configMapResource, "of the node cache", async () => deps.hold(namespace, held, signal));
+    if (failure !== undefined) return failure;
+  }
   for (const object of decision.apply) {
     const resource = resourceOf(object);
     const { name, namespace = "" } = object.metadata;
@@ -89,6 +99,14 @@ async function act(
     await attempt(resource, name, () => deps.kube.delete(resource, { namespace, name }, { uid }, signal));
   }
   return failure;
+}
+
+/** The model that pods are about to have mounted from the cache of their nodes; undefined where there is no such. */
+function heldDirectory({ model, claim }: Observed, { apply, choice }: Decision): string | undefined {
+  if (claim?.metadata.labels?.[nodeCacheLabel] !== "true") return undefined;
+  if (apply.length === 0 || choice?.kind !== "selected") return undefined;
+  const { include = [], exclude = [] } = model.spec.puller ?? {};
+  return modelDirectoryName(choice.candidate.artifact.digest, include, exclude);
 }
 
 function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined {

@@ -46,6 +46,21 @@ export const claimResource: Resource = {
   namespaced: true,
 };
 
+export const daemonSetResource: Resource = {
+  group: "apps",
+  version: "v1",
+  kind: "DaemonSet",
+  plural: "daemonsets",
+  namespaced: true,
+};
+export const configMapResource: Resource = {
+  group: "",
+  version: "v1",
+  kind: "ConfigMap",
+  plural: "configmaps",
+  namespaced: true,
+};
+
 const byKind: Readonly<Record<string, Resource>> = {
   Pod: podResource,
   Service: serviceResource,

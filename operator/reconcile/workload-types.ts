@@ -42,6 +42,10 @@ export type Pod = KubeObject & {
   };
 };
 
+export type DaemonSet = KubeObject & {
+  readonly status?: { readonly desiredNumberScheduled?: number; readonly numberReady?: number };
+};
+
 export type Deployment = KubeObject & {
   readonly spec?: { readonly replicas?: number };
   readonly status?: {

@@ -281,6 +281,28 @@ describe("what StorageReady says", () => {
     expect(state.isStalled === true).toBe(reason === "ClaimMismatch" || /lost/.test(state.message));
   });
 
+  test.each<[nodes: number, ready: number, status: string, message: RegExp]>([
+    [
+      0,
+      0,
+      "False",
+      /^DaemonSet system\/cache, which prepares the cache, is on no node; nodeCache\.nodeSelector/,
+    ],
+    [3, 0, "False", /is ready on none of 3 nodes; kubectl describe tells why$/],
+    [3, 2, "True", /one copy on each node; it is prepared on 2 of 3 nodes$/],
+    [3, 3, "True", /one copy on each node$/],
+  ])("a cache of the chart on %i nodes, ready on %i", (nodes, ready, status, message) => {
+    const nodeCache = { daemonSet: "system/cache", nodes, ready };
+    const seen = observed(model(cached), claim(many), { nodeCache });
+    expect(storageState(seen)).toMatchObject({
+      status,
+      reason: ready === 0 ? "NodeCacheNotReady" : "ClaimBound",
+      message: expect.stringMatching(message),
+    });
+    // Pods wait for the directory by themselves.
+    expect(canMount(seen)).toBe(true);
+  });
+
   test("a named claim for one pod is refused to several replicas", () => {
     const there = claim({ name: "weights", modes: ["ReadWriteOncePod"], owners: [] });
     expect(storageState(observed(model(named, 2), there))).toMatchObject({

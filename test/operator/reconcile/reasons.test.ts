@@ -449,6 +449,16 @@ const rows: readonly Row[] = [
     { StorageReady: "True ClaimBound" },
   ],
   [
+    "a node cache that is prepared on no node",
+    { storage: { type: "NodeCache", claimName: "c" } },
+    {
+      status: known,
+      claim: claim("Bound", { accessModes: ["ReadWriteMany"] }),
+      nodeCache: { daemonSet: "system/cache", nodes: 3, ready: 0 },
+    },
+    { StorageReady: "False NodeCacheNotReady" },
+  ],
+  [
     "a claim of raw blocks",
     onClaim,
     { status: known, claim: claim("Bound", { volumeMode: "Block" }) },

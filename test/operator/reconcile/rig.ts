@@ -3,6 +3,7 @@
 
 import { KubeConfig } from "@kubernetes/client-node";
 import { pino } from "pino";
+import type { z } from "zod";
 import { modelResource, type Model, type ModelSpec } from "../../../operator/api/model.ts";
 import { configurationSchema } from "../../../operator/configuration.ts";
 import { KubeClient, resourcePath, type KubeReader } from "../../../operator/kube/client.ts";
@@ -135,7 +136,11 @@ export class Rig {
   }
 
   /** An operator for one namespace. */
-  operator(namespace: string, intercept: Intercept = async (_verb, _what, send) => send()): Operator {
+  operator(
+    namespace: string,
+    intercept: Intercept = async (_verb, _what, send) => send(),
+    configured: Partial<z.input<typeof configurationSchema>> = {},
+  ): Operator {
     const client = new KubeClient({
       kubeConfig: this.#kubeConfig,
       fieldManager: "ocimodel",
@@ -152,6 +157,7 @@ export class Rig {
       pullerImage: "localhost/puller:1",
       runtimes: { engine: { image: "localhost/engine:1", formats: ["gguf"], cpu: true, port: 8080 } },
       namespaces: [namespace],
+      ...configured,
     });
     const events = new EventRecorder({ kube: client, component: "ocimodel" });
     const controller: Controller = new Controller({
