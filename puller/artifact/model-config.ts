@@ -1,7 +1,7 @@
 // Reads the config blob of a model artifact, leniently: a field of a wrong type counts as absent, except the list of
 // diff ids, which must fit the layers. Pure.
 
-import { z } from "zod";
+import * as z from "zod";
 
 import type { ModelFormat } from "../contract.ts";
 import { digestProblem, isDigest } from "../oci/digest.ts";

@@ -3,7 +3,7 @@
 // https://kubernetes-sigs.github.io/node-feature-discovery/v0.18/usage/image-compatibility.html
 
 import { parse } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 
 import type { RegistryRequirements } from "../contract.ts";
 import { quote } from "../oci/quote.ts";

@@ -1,7 +1,7 @@
 // Registry credentials from dockerconfigjson files: merged in order, the longest matching key wins. The only I/O is reading the files.
 
 import { open } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { AppError } from "./errors.ts";
 import { canonicalRegistry } from "./host.ts";
 import type { Reference } from "./types.ts";

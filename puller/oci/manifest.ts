@@ -1,6 +1,6 @@
 // Manifests and indexes: raw verified bytes in, validated data out. Refuses what two readers could read in two ways. Pure.
 
-import { z } from "zod";
+import * as z from "zod";
 import { digestProblem, isDigest } from "./digest.ts";
 import { duplicateKey } from "./duplicate-keys.ts";
 import { AppError } from "./errors.ts";

@@ -1,7 +1,7 @@
 // Bearer tokens: asked of the realm that a registry names, kept until shortly before they expire. Never shown.
 // https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/
 
-import { z } from "zod";
+import * as z from "zod";
 import type { Challenge } from "./challenge.ts";
 import type { Credential } from "./credentials.ts";
 import { judgeUrl, type EgressContext } from "./egress.ts";

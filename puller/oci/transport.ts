@@ -3,9 +3,10 @@
 import { readFileSync } from "node:fs";
 import { X509Certificate } from "node:crypto";
 import { rootCertificates } from "node:tls";
-import { Agent, ProxyAgent, request, type Dispatcher } from "undici";
+import type { Dispatcher } from "undici";
 import { isSameOrigin, judgeUrl, type EgressContext } from "./egress.ts";
 import { AppError } from "./errors.ts";
+import { Agent, ProxyAgent, request } from "./http-client.ts";
 import { limits } from "./limits.ts";
 import { guardedLookup, networkError } from "./network-error.ts";
 import { chooseProxies, type ProxyChoice } from "./proxy.ts";
@@ -225,9 +226,8 @@ export class Transport {
     const { url, stallCode } = hop;
     let answer: Dispatcher.ResponseData;
     try {
-      answer = await request(url, {
+      answer = await request((hop.anyAddress ? this.#open : this.#guarded)(url), url, {
         method: hop.method,
-        dispatcher: (hop.anyAddress ? this.#open : this.#guarded)(url),
         headers: hop.headers,
         ...(hop.body === undefined ? {} : { body: hop.body }),
         signal,

@@ -1,6 +1,6 @@
 // How far a pull is: counted in one place, told as a bar, as log lines and as JSON over HTTP.
 
-import { createServer, type Server } from "node:http";
+import type { Server } from "node:http";
 import type { Logger } from "pino";
 import { contractVersion, type FailureCode, type PullPhase, type PullProgress } from "../contract.ts";
 import { AppError } from "../oci/errors.ts";
@@ -176,6 +176,8 @@ export async function serveProgress(tracker: ProgressTracker, address: string): 
   if (match === null || port > 65535) {
     throw new AppError("InvalidUsage", `--progress-address ${JSON.stringify(address)} is not HOST:PORT`);
   }
+  // Loaded only here, and not by an import, which makes names of all its exports and so loads the fetch within Node.
+  const { createServer } = process.getBuiltinModule("node:http");
   const server = createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/progress") {
       response.writeHead(404).end();

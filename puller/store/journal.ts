@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { PieceMap } from "../transfer/piece-map.ts";
 import { tuning } from "../transfer/tuning.ts";
 import { writeWhole } from "./durability.ts";

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, open, readFile, readdir, readlink, rename, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { syncDirectory } from "./durability.ts";

@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, open, readFile, readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import type { StoreLayout } from "./layout.ts";

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { positionOf } from "./chart.ts";
 import { columnOf, formatLimit, formatNumber } from "./format.ts";
 import { chooseScenarios, compareIds } from "./load-scenarios.ts";
-import { imageStart } from "./puller.ts";
+import { imageStart } from "../images/image-start.ts";
 import { renderReport } from "./report.ts";
 import { mergeResult, type SavedResult, type SavedResults } from "./results.ts";
 import { comparison, type Goal, type Scenario, type Variant } from "./scenario.ts";

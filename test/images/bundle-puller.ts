@@ -4,10 +4,9 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { build } from "esbuild";
-import { runCommand } from "../cluster/run-command.ts";
+import { fillCompileCache } from "./compile-cache.ts";
 
 const projectRoot = path.resolve(import.meta.dirname, "../..");
-const nodeBinary = path.join(projectRoot, "node_modules/node/bin/node");
 
 /** Programs and threads: each is a file that something names. */
 const entryPoints = ["puller/main.ts", "puller/transfer/lane-worker.ts", "puller/transfer/hash-worker.ts"];
@@ -46,11 +45,7 @@ export async function bundlePuller(directory: string): Promise<void> {
     await readFile(path.join(projectRoot, "puller/package.json")),
   );
   await writeFile(path.join(directory, "LICENSES.txt"), await licences(Object.keys(metafile.inputs)));
-  const cache = path.join(directory, "compile-cache");
-  await runCommand(nodeBinary, [path.join(directory, "main.js"), "--version"], {
-    cwd: directory,
-    env: { ...process.env, NODE_COMPILE_CACHE: cache, NODE_COMPILE_CACHE_PORTABLE: "1" },
-  });
+  await fillCompileCache(directory);
 }
 
 /** The licence texts of all packages that files come from. */
