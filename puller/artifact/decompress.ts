@@ -6,8 +6,12 @@ import { AppError } from "../oci/errors.ts";
 import type { TarLimits } from "./tar.ts";
 import type { LayerEncoding } from "./types.ts";
 
+/** Size of a decompressor's output buffers, bytes: each is a trip to another thread, and two of them fit a second-level cache. */
+const outputBytes = 512 * 1024;
+
 /**
- * Yields the uncompressed bytes of a layer, reading `source` to its end. Bytes behind the last gzip member or zstd frame
+ * Yields the uncompressed bytes of a layer, reading `source` to its end. A chunk is valid until the next one is asked for: its memory
+ * is used again then. So is what `source` yields. Bytes behind the last gzip member or zstd frame
  * that are no further one are an error. Throws AppError InvalidArtifact; errors of `source` as they are.
  */
 export async function* decompress(
@@ -82,7 +86,8 @@ async function* oneStream(
   input: Input,
   encoding: "tar+gzip" | "tar+zstd",
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const engine = encoding === "tar+gzip" ? createGunzip() : createZstdDecompress();
+  const settings = { chunkSize: outputBytes };
+  const engine = encoding === "tar+gzip" ? createGunzip(settings) : createZstdDecompress(settings);
   const closed = new Promise<void>((resolve) => engine.once("close", resolve));
   let fedBytes = 0;
   let sourceError: unknown;
@@ -109,7 +114,11 @@ async function* oneStream(
   };
   const feeding = feed();
   try {
-    for await (const chunk of engine) yield chunk as Uint8Array;
+    for await (const each of engine) {
+      const chunk = each as Uint8Array<ArrayBuffer>;
+      yield chunk;
+      free(chunk);
+    }
     await feeding;
   } catch (error) {
     if (sourceError !== undefined) throw sourceError;
@@ -124,4 +133,12 @@ async function* oneStream(
     engine.destroy();
     await feeding;
   }
+}
+
+/**
+ * Gives the memory of an output buffer back at once, when the chunk is the last part of it: the garbage collector would let tens of
+ * mebibytes of them pile up, since the objects themselves are small. Smaller buffers may be shared with others, and stay.
+ */
+function free({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
+  if (buffer.byteLength === outputBytes && byteOffset + byteLength === outputBytes) buffer.transfer(0);
 }

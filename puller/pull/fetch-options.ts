@@ -7,6 +7,7 @@ import type { BlobRange, BlobSource, Descriptor, Reference } from "../oci/types.
 import type { StoreLayout } from "../store/layout.ts";
 import type { DataPlane } from "../transfer/data-plane.ts";
 import type { ProgressTracker } from "./progress.ts";
+import type { Follower } from "./unpacking.ts";
 
 export type FetchOptions = {
   readonly source: BlobSource;
@@ -22,6 +23,8 @@ export type FetchOptions = {
   readonly log: Pick<Logger, "warn">;
   /** Ask the registry itself: what mirrors gave had another digest. */
   readonly skipsMirrors?: boolean;
+  /** Has the blob unpacked while it arrives; absent for blobs that are no archive. */
+  readonly follower?: Follower;
   /** Large blobs that are in work or wait besides this one. */
   readonly otherLargeBlobs: () => number;
 };

@@ -1,7 +1,7 @@
 // From an artifact and what is on the volume to what is to be done: blobs to fetch, files to place, bytes needed. Pure.
 
-import picomatch from "picomatch";
 import type { ArtifactLayer, ModelArtifact, SafePath } from "../artifact/types.ts";
+import { wantedBy, type Globs } from "../artifact/wanted-paths.ts";
 import { modelDirectoryName } from "../contract.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor, Digest, Manifest } from "../oci/types.ts";
@@ -29,15 +29,6 @@ export type PullPlan = {
   /** Whether a path, of a file or inside an archive, is wanted. */
   readonly isWanted: (path: string) => boolean;
 };
-
-export type Globs = { readonly include: readonly string[]; readonly exclude: readonly string[] };
-
-/** A predicate of the globs: included (or there is no include) and not excluded. Dot files are files like others. */
-export function wantedBy({ include, exclude }: Globs): (path: string) => boolean {
-  const isIncluded = include.length === 0 ? () => true : picomatch([...include], { dot: true });
-  const isExcluded = exclude.length === 0 ? () => false : picomatch([...exclude], { dot: true });
-  return (path) => isIncluded(path) && !isExcluded(path);
-}
 
 /** Plans a pull. Fails with InvalidUsage when the globs leave nothing, UnsupportedArtifact when there is nothing to place. */
 export function planPull(manifest: Manifest, artifact: ModelArtifact, globs: Globs): PullPlan {

@@ -1,20 +1,19 @@
 // Makes a model visible as a whole: built aside from verified blobs, synced, renamed, sealed. Never a part of it.
 
-import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { baseName, PlacedPaths, placeExtracted, tarEntries } from "../artifact/index.ts";
+import { PlacedPaths } from "../artifact/safe-path.ts";
 import type { SafePath } from "../artifact/types.ts";
-import { parseDigest, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
-import type { Descriptor, Digest } from "../oci/types.ts";
-import { syncDirectory, writeWhole } from "../store/durability.ts";
+import type { Descriptor } from "../oci/types.ts";
+import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isSealedModelTrusted, readSeal, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { stamp } from "../store/trust.ts";
 import type { PlannedArchive, PullPlan } from "./plan.ts";
+import type { UnpackedArchive } from "./unpacking.ts";
 
 type SealedFile = Seal["files"][number];
 
@@ -38,8 +37,16 @@ export async function isPublished(
   return seal?.digest === plan.digest && (await isSealedModelTrusted(layout, seal, signal));
 }
 
-/** Publishes the model of a plan whose blobs are all on the volume. Fails with AppError; what was made aside is removed. */
-export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: AbortSignal): Promise<void> {
+/**
+ * Publishes the model of a plan whose blobs are all on the volume, and whose archives are unpacked. Fails with AppError; what was made
+ * aside is removed.
+ */
+export async function publishModel(
+  layout: StoreLayout,
+  plan: PullPlan,
+  unpacked: ReadonlyMap<PlannedArchive, UnpackedArchive>,
+  signal: AbortSignal,
+): Promise<void> {
   const aside = join(layout.staging, randomBytes(8).toString("hex"));
   try {
     await onVolume(`publishing ${plan.digest}`, async () => {
@@ -54,7 +61,9 @@ export async function publishModel(layout: StoreLayout, plan: PullPlan, signal: 
         files.push({ path, sizeBytes: descriptor.sizeBytes, digest: descriptor.digest });
       }
       for (const archive of plan.archives) {
-        files.push(...(await extract(layout, archive, aside, { placed, links }, plan.isWanted, signal)));
+        const found = unpacked.get(archive);
+        if (found === undefined) throw new Error("an archive was not unpacked");
+        files.push(...(await placeArchive(found, aside, { placed, links }, signal)));
       }
       if (plan.entry !== undefined && !files.some(({ path }) => path === plan.entry)) {
         throw new AppError(
@@ -120,92 +129,33 @@ async function syncFile(path: string): Promise<void> {
 type ArchivedLink = { readonly path: SafePath; readonly target: string };
 
 /**
- * Unpacks an archive's blob, but for its links, which it adds to `model.links`; every path is claimed in `model.placed`, so
- * that no layer can put a file below another layer's file or link. The bytes are hashed once more, since they are read anyhow.
+ * Moves the files of an unpacked archive to the model; its links are added to `model.links`. Every path is claimed in `model.placed`,
+ * so that no layer can put a file below another layer's file or link.
  */
-async function extract(
-  layout: StoreLayout,
-  archive: PlannedArchive,
+async function placeArchive(
+  { directory, entries }: UnpackedArchive,
   aside: string,
   model: { readonly placed: PlacedPaths; readonly links: ArchivedLink[] },
-  isWanted: (path: string) => boolean,
   signal: AbortSignal,
 ): Promise<readonly SealedFile[]> {
-  const verifier = new Verifier(archive.descriptor);
-  const blob = createReadStream(blobPath(layout, archive.descriptor.digest), { highWaterMark: 1024 * 1024 });
-  const source = async function* (): AsyncGenerator<Uint8Array> {
-    for await (const chunk of blob as AsyncIterable<Uint8Array>) {
-      signal.throwIfAborted();
-      verifier.update(chunk);
-      yield chunk;
-    }
-  };
-  const { singleFilePath } = archive;
-  // A file of this name goes elsewhere if it is the only one, which shows at the archive's end.
-  const loneName = singleFilePath === undefined ? undefined : baseName(singleFilePath);
-  const all: SafePath[] = [];
-  const written: { readonly path: SafePath; readonly sizeBytes: number; readonly digest: Digest }[] = [];
-  for await (const entry of tarEntries(source(), archive.encoding)) {
+  const files: SealedFile[] = [];
+  for (const entry of entries) {
+    signal.throwIfAborted();
     const { path } = entry;
     if (entry.type === "directory") {
-      if (!isWanted(`${path}/`) && !isWanted(path)) continue;
       model.placed.claimDirectory(path);
       await mkdir(join(aside, path), { recursive: true });
     } else if (entry.type === "symlink") {
-      if (!isWanted(path)) continue;
       model.placed.claimFile(path, undefined);
       model.links.push({ path, target: entry.target });
     } else {
-      all.push(path);
-      const isLoneCandidate = path === loneName && singleFilePath !== undefined;
-      if (!isWanted(path) && !(isLoneCandidate && isWanted(singleFilePath))) continue;
-      if (!isLoneCandidate) model.placed.claimFile(path, undefined);
-      const digest = await writeFile(join(aside, path), entry.content);
-      written.push({ path, sizeBytes: entry.sizeBytes, digest });
+      model.placed.claimFile(path, undefined);
+      await mkdir(dirname(join(aside, path)), { recursive: true });
+      await rename(join(directory, entry.source), join(aside, path));
+      files.push({ path, sizeBytes: entry.sizeBytes, digest: entry.digest });
     }
   }
-  verifier.finish();
-  const [lone] = placeExtracted(all, singleFilePath);
-  const result: SealedFile[] = [];
-  for (const { path, sizeBytes, digest } of written) {
-    const target = all.length === 1 && lone !== undefined ? lone : path;
-    if (!isWanted(target)) {
-      await rm(join(aside, path));
-      continue;
-    }
-    if (path === loneName) model.placed.claimFile(target, undefined);
-    if (target !== path) {
-      await mkdir(dirname(join(aside, target)), { recursive: true });
-      await rename(join(aside, path), join(aside, target));
-    }
-    result.push({ path: target, sizeBytes, digest });
-  }
-  return result;
-}
-
-/** Writes a new file; its digest, so that it can be checked again later without its archive. */
-async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Promise<Digest> {
-  await mkdir(dirname(path), { recursive: true });
-  const handle = await open(path, "wx", 0o644).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "EEXIST") {
-      throw new AppError("InvalidArtifact", "two layers of the artifact hold a file of the same name");
-    }
-    throw error;
-  });
-  try {
-    const hash = createHash("sha256");
-    let position = 0;
-    for await (const chunk of content) {
-      hash.update(chunk);
-      await writeWhole(handle, chunk, position);
-      position += chunk.length;
-    }
-    await handle.chmod(0o444);
-    await handle.sync();
-    return parseDigest(`sha256:${hash.digest("hex")}`);
-  } finally {
-    await handle.close();
-  }
+  return files;
 }
 
 /** Syncs all directories below and including `path`, the deepest first. */

@@ -4,6 +4,7 @@ import { readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { fetchArtifact } from "../artifact/index.ts";
+import type { Globs } from "../artifact/wanted-paths.ts";
 import { modelDirectoryName } from "../contract.ts";
 import { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
@@ -24,9 +25,10 @@ import { largeBlobBytes, planTransfer } from "../transfer/schedule.ts";
 import { tuning } from "../transfer/tuning.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
 import type { FetchOptions } from "./fetch-options.ts";
-import { checkMemory, checkSpace, planPull, spaceNeed, type Globs, type PullPlan } from "./plan.ts";
+import { checkMemory, checkSpace, planPull, spaceNeed, type PullPlan } from "./plan.ts";
 import type { ProgressTracker, PullSeconds } from "./progress.ts";
 import { isPublished, publishModel } from "./publish.ts";
+import { Unpacking } from "./unpacking.ts";
 
 export type PullRequest = Globs & {
   readonly reference: string;
@@ -134,16 +136,27 @@ async function fetchAndPublish(
     progress.fail(error);
     log.warn({ ...error.context, code: error.code, attempt, waitMs }, error.message);
   };
-  const transfer = await fetchAll(missing, { ...request, reference: pinned, layout, onRetry }, deps, signal);
-  progress.enter("publishing");
-  for (const blob of plan.blobs) {
-    if (await hasTrustedBlob(layout, blob, signal)) continue;
-    throw new AppError(
-      "StorageFailed",
-      `${blob.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
-    );
+  const unpacking = new Unpacking(layout, request, plan.archives, machineLimits().processors, signal);
+  let transfer: TransferCounts | undefined;
+  try {
+    for (const archive of plan.archives) {
+      if (!missing.some(({ digest }) => digest === archive.descriptor.digest))
+        await unpacking.fromBlob(archive);
+    }
+    const what = { ...request, reference: pinned, layout, onRetry, unpacking };
+    transfer = await fetchAll(missing, what, deps, signal);
+    progress.enter("publishing");
+    for (const blob of plan.blobs) {
+      if (await hasTrustedBlob(layout, blob, signal)) continue;
+      throw new AppError(
+        "StorageFailed",
+        `${blob.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
+      );
+    }
+    await publishModel(layout, plan, await unpacking.finish(), signal);
+  } finally {
+    await unpacking.remove();
   }
-  await publishModel(layout, plan, signal);
   progress.enter("ready");
   return {
     digest: plan.digest,
@@ -160,12 +173,12 @@ async function fetchAndPublish(
 async function fetchAll(
   missing: readonly Descriptor[],
   request: Pick<PullRequest, "concurrency" | "bandwidthLimit" | "policy" | "slowest"> &
-    Pick<FetchOptions, "reference" | "layout" | "onRetry">,
+    Pick<FetchOptions, "reference" | "layout" | "onRetry"> & { readonly unpacking: Unpacking },
   { registry, progress, log, clock, connections, turns }: PullDeps,
   signal: AbortSignal,
 ): Promise<TransferCounts | undefined> {
   if (missing.length === 0) return undefined;
-  const { concurrency, bandwidthLimit, policy, slowest, reference, layout, onRetry } = request;
+  const { concurrency, bandwidthLimit, policy, slowest, reference, layout, onRetry, unpacking } = request;
   const limits = machineLimits();
   const planned = planTransfer(
     missing.map(({ sizeBytes }) => sizeBytes),
@@ -188,8 +201,10 @@ async function fetchAll(
   let largeLeft = missing.filter(({ sizeBytes }) => sizeBytes >= largeBlobBytes).length;
   try {
     const largestFirst = missing.toSorted((one, other) => other.sizeBytes - one.sizeBytes);
-    await eachOf(largestFirst, concurrency, signal, async (blob, ownSignal) => {
+    const unlessBroken = AbortSignal.any([signal, unpacking.broken]);
+    await eachOf(largestFirst, concurrency, unlessBroken, async (blob, ownSignal) => {
       const isLarge = blob.sizeBytes >= largeBlobBytes;
+      const follower = unpacking.follower(blob);
       const options: FetchOptions = {
         source: registry,
         plane,
@@ -202,6 +217,7 @@ async function fetchAll(
         log,
         otherLargeBlobs: () => largeLeft - (isLarge ? 1 : 0),
         ...(clock === undefined ? {} : { clock }),
+        ...(follower === undefined ? {} : { follower }),
       };
       const isThere = async (): Promise<boolean> => hasBlob(layout, blob);
       const how = await waiting.take(blob.digest, isThere, ownSignal, async () => {

@@ -37,6 +37,13 @@ export async function rangeBlob(
   signal.throwIfAborted();
   const { plane } = options;
   const { map } = partial;
+  const algorithm = digestAlgorithm(descriptor.digest);
+  // Before there is any lane: one that waits for the hash would keep others from what they need to get on.
+  const begun = options.follower?.hashBehind(partial);
+  const hashed =
+    begun === undefined
+      ? plane.hashBehind(partial.descriptor, map, algorithm)
+      : (await unlessAborted(begun, signal)).hashed;
   const blob = plane.newBlob();
   const failed = new AbortController();
   const own = AbortSignal.any([signal, failed.signal]);
@@ -50,7 +57,6 @@ export async function rangeBlob(
     failed.abort(error);
   };
   const lead = tuning.leadPieces || Math.max(2, Math.floor(plane.plan.leadBytes / map.pieceBytes));
-  const hashed = plane.hashBehind(partial.descriptor, map, digestAlgorithm(descriptor.digest));
   hashed.catch(fail);
 
   let refusals = 0;
@@ -203,4 +209,18 @@ export async function rangeBlob(
     await hashed.catch(() => undefined);
     for (const thread of opened) plane.close(thread, blob);
   }
+}
+
+/** Waits for a promise, but not longer than until the signal is aborted. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => {
+      reject(signal.reason as Error);
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => {
+      signal.removeEventListener("abort", abort);
+    });
+    if (signal.aborted) abort();
+  });
 }

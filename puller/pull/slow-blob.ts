@@ -15,6 +15,8 @@ export async function slowBlob(
   signal: AbortSignal,
 ): Promise<string> {
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
+  await partial.goOn();
+  await options.follower?.follow(partial);
   let verifier = await hashWritten(partial, descriptor, signal);
   let entityTag: string | undefined;
   await withRetries(
@@ -44,6 +46,7 @@ export async function slowBlob(
         if (error instanceof RangeRefused && offset > 0) {
           // What is there may not be the beginning of this blob at all.
           await partial.restart();
+          await options.follower?.follow(partial);
           verifier = new Verifier(descriptor);
         }
         throw error;

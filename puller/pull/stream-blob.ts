@@ -17,6 +17,7 @@ export async function streamBlob(
 ): Promise<string> {
   const { plane, reference, source } = options;
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
+  await options.follower?.follow(partial);
   const lane = await plane.pool.acquire(signal);
   let blob = plane.newBlob();
   const open = async (): Promise<void> => {
@@ -34,6 +35,7 @@ export async function streamBlob(
     look();
     plane.close(lane.thread, blob);
     await partial.restart();
+    await options.follower?.follow(partial);
     blob = plane.newBlob();
     await open();
   };

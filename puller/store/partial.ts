@@ -230,6 +230,20 @@ export class Partial {
     });
   }
 
+  /** The file opened once more, to be read from whatever becomes of the partial; closed by who asked for it. */
+  async openReader(): Promise<FileHandle> {
+    return onVolume(`reading ${this.#descriptor.digest}`, async () =>
+      open(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW),
+    );
+  }
+
+  /** Goes on with a map of its own, if threads were told to leave this one alone: the same bytes are there. */
+  async goOn(): Promise<void> {
+    if (!this.#map.isStopped) return;
+    await this.#syncing;
+    this.#map = this.#map.copy();
+  }
+
   /** Reads bytes that are there. */
   async read(buffer: Buffer, position: number): Promise<number> {
     return onVolume(`reading ${this.#descriptor.digest}`, async () => {

@@ -1,6 +1,5 @@
 // The threads that move bytes, as the main thread sees them: requests and answers in messages, progress in shared memory.
 
-import { Worker } from "node:worker_threads";
 import type { FailureCode } from "../contract.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { FastPathRefused } from "../oci/errors.ts";
@@ -9,7 +8,6 @@ import { LanePool, type LeasedLane } from "./lane-pool.ts";
 import type { MachineLimits } from "./machine-limits.ts";
 import {
   receiveFailure,
-  type FromLane,
   type LaneBlob,
   type ThreadSettings,
   type ToHasher,
@@ -17,9 +15,7 @@ import {
 } from "./messages.ts";
 import type { PieceMap } from "./piece-map.ts";
 import type { TransferPlan } from "./schedule.ts";
-
-/** Threads are compiled beside this file, or run from source as it is. */
-const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+import { Thread } from "./thread.ts";
 
 /** Often enough to see a limit per connection within a tenth of a second, milliseconds. */
 const lookMs = 50;
@@ -57,75 +53,6 @@ export type LaneFetch = {
 
 /** The head of a lane's answer; `written` settles when the body is written, if the answer was what was asked for. */
 export type LaneAnswer = AnswerHead & { readonly taken: boolean; readonly written: Promise<void> };
-
-type Exchange = {
-  readonly head: (message: Extract<FromLane, { kind: "head" }>) => void;
-  readonly settle: (message: Exclude<FromLane, { kind: "head" | "ready" }>) => void;
-};
-
-class Thread {
-  readonly worker: Worker;
-  readonly exchanges = new Map<number, Exchange>();
-  /** Settles when the thread runs, or has ended. */
-  readonly isRunning: Promise<void>;
-  #tellRunning: () => void = () => undefined;
-  #lastUtilization: ReturnType<Worker["performance"]["eventLoopUtilization"]> | undefined;
-
-  constructor(name: string, settings: ThreadSettings, onEnd: (error: Error) => void) {
-    this.worker = new Worker(new URL(`./${name}.${extension}`, import.meta.url), {
-      workerData: settings,
-      name,
-      // The heaps are small: bytes live in slabs.
-      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 64 },
-    });
-    this.isRunning = new Promise((resolve) => {
-      this.worker.once("exit", () => {
-        resolve();
-      });
-      this.#tellRunning = resolve;
-    });
-    this.worker.on("message", (message: FromLane) => {
-      if (message.kind === "ready") {
-        this.#tellRunning();
-        return;
-      }
-      const exchange = this.exchanges.get(message.exchange);
-      if (message.kind === "head") exchange?.head(message);
-      else {
-        this.exchanges.delete(message.exchange);
-        exchange?.settle(message);
-      }
-    });
-    this.worker.on("error", (error) => {
-      for (const [exchange, { settle }] of this.exchanges) {
-        settle({
-          kind: "failed",
-          exchange,
-          failure: {
-            code: "InternalError",
-            message: "a thread of the data plane ended; its log has the details",
-            retry: "never",
-            context: { stack: error instanceof Error ? error.stack?.slice(0, 2000) : "" },
-          },
-        });
-      }
-      this.exchanges.clear();
-      onEnd(error instanceof Error ? error : new Error("a thread failed"));
-    });
-  }
-
-  send(message: ToLane | ToHasher): void {
-    this.worker.postMessage(message);
-  }
-
-  /** Share of the time since the last call that the thread was busy. */
-  utilization(): number {
-    const now = this.worker.performance.eventLoopUtilization();
-    const last = this.#lastUtilization;
-    this.#lastUtilization = now;
-    return last === undefined ? 1 : this.worker.performance.eventLoopUtilization(now, last).utilization;
-  }
-}
 
 export class DataPlane {
   readonly pool: LanePool;

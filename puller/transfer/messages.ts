@@ -3,6 +3,7 @@
 import type { FailureCode } from "../contract.ts";
 import { AppError, FastPathRefused, type ErrorContext, type Retry } from "../oci/errors.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
+import type { UnpackedEntry, UnpackOrder } from "./unpack-archive.ts";
 import type { SharedPieceMap } from "./piece-map.ts";
 
 /** Settings of a thread, given at its start. */
@@ -82,6 +83,7 @@ export type FromLane =
   /** The body, or what was wanted of it, is written. */
   | { readonly kind: "done"; readonly exchange: number }
   | { readonly kind: "hashed"; readonly exchange: number; readonly hex?: string }
+  | { readonly kind: "unpacked"; readonly exchange: number; readonly entries: readonly UnpackedEntry[] }
   | { readonly kind: "failed"; readonly exchange: number; readonly failure: SentFailure };
 
 export type ToHasher = {
@@ -90,6 +92,17 @@ export type ToHasher = {
   readonly descriptor: number;
   readonly map: SharedPieceMap;
   readonly algorithm: DigestAlgorithm;
+};
+
+export type ToUnpacker = {
+  readonly kind: "unpack";
+  /** Answered by `unpacked` or `failed`. */
+  readonly exchange: number;
+  readonly descriptor: number;
+  readonly map: SharedPieceMap;
+  readonly order: UnpackOrder;
+  /** Hash the blob as well; answered by `hashed` or `failed` to an exchange of its own. */
+  readonly hash?: { readonly exchange: number; readonly algorithm: DigestAlgorithm };
 };
 
 /** A failure as a value; `odd` marks an answer that only the slower path can take. */

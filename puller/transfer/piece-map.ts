@@ -41,6 +41,20 @@ export class PieceMap {
     this.#cells = new Int32Array(this.#shared);
   }
 
+  /** A map of a blob that is there as a whole. */
+  static whole(sizeBytes: number): PieceMap {
+    const map = new PieceMap(sizeBytes);
+    for (let piece = 0; piece < map.count; piece += 1) map.setDone(piece, map.length(piece));
+    return map;
+  }
+
+  /** A map of its own with the same bytes written, whose threads know nothing of this one's. */
+  copy(): PieceMap {
+    const map = new PieceMap(this.sizeBytes, this.pieceBytes);
+    for (let piece = 0; piece < map.count; piece += 1) map.setDone(piece, this.done(piece));
+    return map;
+  }
+
   static from({ sizeBytes, pieceBytes, shared }: SharedPieceMap): PieceMap {
     return new PieceMap(sizeBytes, pieceBytes, shared);
   }
@@ -147,6 +161,11 @@ export class PieceMap {
   /** Blocks the thread until there is progress since `tick`, or for some milliseconds. */
   waitForTick(tick: number, timeoutMs: number): void {
     Atomics.wait(this.#cells, tickCell, tick, timeoutMs);
+  }
+
+  /** Waits for progress since `tick`, or for some milliseconds, without blocking the thread. */
+  async afterTick(tick: number, timeoutMs: number): Promise<void> {
+    await Atomics.waitAsync(this.#cells, tickCell, tick, timeoutMs).value;
   }
 
   /** Tells every thread to leave this blob alone. */

@@ -12,6 +12,8 @@ export type Tuning = {
   readonly syncEveryBytes: number;
   /** A connection is compared with the others after this time, milliseconds. */
   readonly judgeAfterMs: number;
+  /** What a pull has aside on the volume is touched this often, so that garbage collection sees that it is in use, milliseconds. */
+  readonly touchMs: number;
   /** Pieces written ahead of the hash, lanes to begin with, the buffer of each, and processors: 0 where the machine decides. */
   readonly leadPieces: number;
   readonly lanes: number;
@@ -25,6 +27,7 @@ const defaults: Tuning = {
   pieceBytes: 16 * 1024 * 1024,
   syncEveryBytes: 128 * 1024 * 1024,
   judgeAfterMs: 3_000,
+  touchMs: 60_000,
   leadPieces: 0,
   lanes: 0,
   slabBytes: 0,

@@ -9,7 +9,12 @@ import { fillCompileCache } from "./compile-cache.ts";
 const projectRoot = path.resolve(import.meta.dirname, "../..");
 
 /** Programs and threads: each is a file that something names. */
-const entryPoints = ["puller/main.ts", "puller/transfer/lane-worker.ts", "puller/transfer/hash-worker.ts"];
+const entryPoints = [
+  "puller/main.ts",
+  "puller/transfer/lane-worker.ts",
+  "puller/transfer/hash-worker.ts",
+  "puller/transfer/unpack-worker.ts",
+];
 
 /** Packages that ask for `require` when they are loaded. */
 const banner =

@@ -15,7 +15,15 @@ import {
 } from "../puller/artifact/manifest-builder.ts";
 import { flush, listen, resetConnection } from "./sockets.ts";
 
-export type ServedFile = { readonly name: string; readonly content: Buffer };
+export type ServedFile = {
+  readonly name: string;
+  readonly content: Buffer;
+  /** Of a layer that is no file itself: its media type, and the files that come of it. */
+  readonly archive?: {
+    readonly mediaType: string;
+    readonly files: readonly { readonly name: string; readonly content: Buffer }[];
+  };
+};
 
 export type BlobRequest = {
   readonly method: string;
@@ -36,6 +44,8 @@ export type BlobRequest = {
 /** What is to be different about an answer. */
 export type Behaviour = {
   readonly delayMs?: number;
+  /** There is no answer before this has settled. */
+  readonly after?: Promise<unknown>;
   readonly status?: number;
   /** Set, or removed where undefined. */
   readonly headers?: Readonly<Record<string, string | undefined>>;
@@ -83,11 +93,11 @@ export async function startBlobServer(
     mediaType: "application/vnd.oci.image.manifest.v1+json",
     artifactType: modelPackManifest,
     config: { mediaType: modelPackConfig, digest: digestOf(config), size: config.length },
-    layers: files.map(({ name, content }) => ({
-      mediaType: "application/vnd.cncf.model.weight.v1.raw",
+    layers: files.map(({ name, content, archive }) => ({
+      mediaType: archive?.mediaType ?? "application/vnd.cncf.model.weight.v1.raw",
       digest: digestOf(content),
       size: content.length,
-      annotations: { [filepath]: name },
+      ...(archive === undefined ? { annotations: { [filepath]: name } } : {}),
     })),
   });
   const digest = digestOf(manifest);
@@ -179,6 +189,7 @@ async function answer(
   behaviour: Behaviour,
 ): Promise<void> {
   if (behaviour.delayMs !== undefined) await wait(behaviour.delayMs);
+  await behaviour.after;
   if (behaviour.raw !== undefined) {
     socket.end(behaviour.raw, "latin1");
     return;
