@@ -246,6 +246,22 @@ export type SelectedStatus = {
   readonly contextLength?: number;
 };
 
+/** A class of nodes with its variant and its part of the replicas; of placement PerHardware only. */
+export type PlacementStatus = {
+  /** Names its Deployment and labels its pods. */
+  readonly key: string;
+  readonly variant: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly accelerator: AcceleratorVendor;
+  readonly contextLength: number;
+  /** Replicas that are to run there; 0: none, or those that run go as others become ready. */
+  readonly replicas: number;
+  readonly readyReplicas: number;
+  /** Nodes for which no better variant fits. */
+  readonly nodes: number;
+};
+
 /** What is remembered between two looks at a choice. */
 export type ReselectionStatus = {
   /** A better variant fits since then; it is taken when it has for long enough. */
@@ -259,6 +275,8 @@ export type ReselectionStatus = {
     readonly variant: string;
     readonly accelerator: AcceleratorVendor;
     readonly at: string;
+    /** Key of its class of nodes; of placement PerHardware only. */
+    readonly placement?: string;
   }[];
   /** A better variant is being rolled out: new pods serve before old ones go. */
   readonly isSurging?: boolean;
@@ -318,6 +336,7 @@ export type ModelStatus = {
   readonly source?: { readonly digest: string; readonly resolvedAt: string };
   readonly discovery?: DiscoveryStatus;
   readonly selected?: SelectedStatus;
+  readonly placements?: readonly PlacementStatus[];
   readonly reselection?: ReselectionStatus;
   readonly variants?: readonly VariantStatus[];
   readonly pull?: PullStatus;
@@ -326,6 +345,8 @@ export type ModelStatus = {
   readonly readyReplicas?: number;
   /** `2/3`: for the printer column. */
   readonly ready?: string;
+  /** `q8`, or `f16=2,q8=1` of several: for the printer column. */
+  readonly chosen?: string;
   /** Label selector of the pods, for the scale subresource. */
   readonly selector?: string;
   readonly conditions?: readonly Condition[];

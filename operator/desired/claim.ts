@@ -158,7 +158,11 @@ export function claimMismatch(model: Model, claim: Claim): string | undefined {
   if (model.spec.storage?.type === "NodeCache" && !modes.includes("ReadWriteMany")) {
     return `claim ${name} has access modes ${modes.join(", ")}; a node cache needs ReadWriteMany, since pods on every node write to it`;
   }
-  if (sharingOf(modes) === "OnePod" && (model.spec.replicas ?? 1) > 1) {
+  const sharing = sharingOf(modes);
+  if (model.spec.selection?.placement === "PerHardware" && (sharing === "OneNode" || sharing === "OnePod")) {
+    return `claim ${name} is ${modes.join(", ")}, which keeps all pods on one node, and placement PerHardware runs them on several classes of nodes; use a ReadWriteMany claim, storage type Ephemeral, or placement Uniform`;
+  }
+  if (sharing === "OnePod" && (model.spec.replicas ?? 1) > 1) {
     return `claim ${name} is ReadWriteOncePod, which one pod alone can mount; set replicas to 1 or use another claim`;
   }
   return undefined;

@@ -2,10 +2,11 @@
 
 import { modelDirectoryName, progressPort } from "../../puller/contract.ts";
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
-import type { Json, JsonObject, RuntimeSpec } from "../api/model.ts";
+import type { Json, JsonObject, NodeSelectorRequirement, RuntimeSpec } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
 import { runtimeImage } from "../selection/runtime-image.ts";
+import type { Placement } from "../selection/types.ts";
 import { deviceTolerations } from "../selection/tolerations.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import {
@@ -14,6 +15,7 @@ import {
   labels,
   metadata,
   modelVolumeName,
+  placementLabel,
   portName,
   pullContainerName,
   runtimeContainerName,
@@ -197,6 +199,32 @@ function runtimeResources(input: StoredInput, settings: RuntimeSpec): JsonObject
   return withVolumeMemory(resources, storage.memoryBytes);
 }
 
+/** Nodes that the pods need, and those that they leave to pods of better classes where they can. */
+function nodeAffinity(
+  { nodeSelectorTerms }: Placement,
+  avoid: readonly NodeSelectorRequirement[],
+): JsonObject {
+  const required: JsonObject =
+    nodeSelectorTerms.length === 0
+      ? {}
+      : {
+          requiredDuringSchedulingIgnoredDuringExecution: {
+            nodeSelectorTerms: nodeSelectorTerms as unknown as readonly JsonObject[],
+          },
+        };
+  const preferred: JsonObject =
+    avoid.length === 0
+      ? {}
+      : {
+          preferredDuringSchedulingIgnoredDuringExecution: avoid.map((requirement) => ({
+            weight: 100,
+            preference: { matchExpressions: [requirement as unknown as JsonObject] },
+          })),
+        };
+  const both = { ...required, ...preferred };
+  return Object.keys(both).length === 0 ? {} : { nodeAffinity: both };
+}
+
 /** The complete Deployment. */
 export function workloadDeployment(input: WorkloadInput): KubeObject {
   const { model, artifact, placement, variantName, runtime } = input;
@@ -204,18 +232,10 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
   const usesDevice = placement.accelerator !== "none";
   const storage = storagePlan(input);
   const stored = { ...input, storage };
-  const nodeAffinity: JsonObject =
-    placement.nodeSelectorTerms.length === 0
-      ? {}
-      : {
-          nodeAffinity: {
-            requiredDuringSchedulingIgnoredDuringExecution: {
-              nodeSelectorTerms: placement.nodeSelectorTerms as unknown as readonly JsonObject[],
-            },
-          },
-        };
+  const { key = "", avoid = [] } = input.share ?? {};
+  const ofShare: Readonly<Record<string, string>> = key === "" ? {} : { [placementLabel]: key };
   const affinity: JsonObject = {
-    ...nodeAffinity,
+    ...nodeAffinity(placement, avoid),
     ...(storage.podAffinity === undefined ? {} : { podAffinity: storage.podAffinity }),
   };
   const tolerations: readonly JsonObject[] = [
@@ -229,7 +249,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
         [variantAnnotation]: variantName,
         ...storage.annotations,
       },
-      labels: { ...labels(model, "server"), ...storage.labels },
+      labels: { ...labels(model, "server"), ...ofShare, ...storage.labels },
     },
     spec: {
       ...(Object.keys(affinity).length === 0 ? {} : { affinity }),
@@ -254,13 +274,16 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
   const deployment = {
     apiVersion: "apps/v1",
     kind: "Deployment",
-    metadata: metadata(model, workloadName(model), "server"),
+    metadata: {
+      ...metadata(model, workloadName(model, key), "server"),
+      labels: { ...labels(model, "server"), ...ofShare },
+    },
     spec: {
       // Pulling counts as progress only when a pod becomes ready: a large model over a slow link takes hours.
       progressDeadlineSeconds: 7200,
-      replicas: model.spec.replicas ?? 1,
+      replicas: input.replicas ?? model.spec.replicas ?? 1,
       revisionHistoryLimit: 2,
-      selector: { matchLabels: selectorLabels(model) },
+      selector: { matchLabels: { ...selectorLabels(model), ...ofShare } },
       strategy: {
         type: "RollingUpdate",
         // A pod that waits for a device, a disk or room on the disk's node which only its predecessor can free would wait for

@@ -16,6 +16,8 @@ export const volumeBytesAnnotation = "ocimodel.dev/volume-bytes";
 export const modelDirectoryAnnotation = "ocimodel.dev/model-directory";
 /** On a claim of one copy per node: Models of its namespace with storage type NodeCache use it. */
 export const nodeCacheLabel = "ocimodel.dev/node-cache";
+/** On the Deployment and the pods of one class of nodes (placement PerHardware): which one. */
+export const placementLabel = "ocimodel.dev/placement";
 /** On pods of a claim: which one, so that pods of several Models find each other. */
 export const claimLabel = "ocimodel.dev/claim";
 
@@ -36,8 +38,9 @@ export const caDirectory = "/var/run/ocimodel/ca";
 /** User and group of every container, as the images have it. */
 export const userId = 65532;
 
-export function workloadName(model: Model): string {
-  return model.metadata.name;
+/** Name of the Deployment of a class of nodes; of the only one of a Uniform placement, whose key is empty, the Model's own. */
+export function workloadName({ metadata: { name } }: Model, key: string): string {
+  return key === "" ? name : `${name}-${key}`;
 }
 
 export function serviceName(model: Model): string {

@@ -1,7 +1,7 @@
 // Input of the functions that render objects. Everything they see is here.
 
 import type { InspectFacts } from "../../puller/contract.ts";
-import type { Model } from "../api/model.ts";
+import type { Model, NodeSelectorRequirement } from "../api/model.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 import type { Placement } from "../selection/types.ts";
 import type { Claim } from "./claim.ts";
@@ -17,6 +17,14 @@ export type WorkloadInput = {
   readonly placement: Placement;
   /** Roll out with new pods before old ones go, although they hold devices: there is room for both. */
   readonly isSurging?: boolean;
+  /** Of placement PerHardware: the class of nodes whose pods these are. */
+  readonly share?: {
+    readonly key: string;
+    /** What nodes are preferred for; see `Share.avoid`. */
+    readonly avoid: readonly NodeSelectorRequirement[];
+  };
+  /** Pods for now; absent: as the spec says. */
+  readonly replicas?: number;
   /** The claim of the volume, when it is there already. */
   readonly claim?: Claim;
 };

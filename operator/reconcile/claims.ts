@@ -12,6 +12,7 @@ import {
   type Sharing,
 } from "../desired/claim.ts";
 import { digestAnnotation, nodeCacheLabel, volumeBytesAnnotation } from "../desired/names.ts";
+import { volumeNeed } from "../desired/volume-need.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Observed } from "./observed.ts";
 
@@ -23,13 +24,13 @@ export type StorageState = {
   readonly isStalled?: boolean;
 };
 
-/** Room that pods of other digests than `digest` take on the claim, each digest once, bytes. */
-function othersBytes(observed: Observed, digest: string): number {
+/** Room that pods of other digests than these take on the claim, each digest once, bytes. */
+function othersBytes(observed: Observed, digests: ReadonlySet<string>): number {
   const byDigest = new Map<string, number>();
   for (const { metadata } of observed.workloadPods) {
     const other = metadata.annotations?.[digestAnnotation];
     const bytes = Number(metadata.annotations?.[volumeBytesAnnotation]);
-    if (other !== undefined && other !== digest && Number.isSafeInteger(bytes)) byDigest.set(other, bytes);
+    if (other !== undefined && !digests.has(other) && Number.isSafeInteger(bytes)) byDigest.set(other, bytes);
   }
   return [...byDigest.values()].reduce((sum, bytes) => sum + bytes, 0);
 }
@@ -41,11 +42,22 @@ export function canMount({ model, claim }: Observed): boolean {
   return claim.metadata.deletionTimestamp === undefined && claimMismatch(model, claim) === undefined;
 }
 
-/** The claim to be applied; undefined when the Model uses none, or one of somebody else. */
-export function desiredClaim(observed: Observed, artifact: InspectFacts): KubeObject | undefined {
+/**
+ * The claim to be applied, with room for `artifact` and all of `artifacts`, which classes of nodes share; undefined when the Model
+ * uses none, or one of somebody else.
+ */
+export function desiredClaim(
+  observed: Observed,
+  artifact: InspectFacts,
+  artifacts: readonly InspectFacts[] = [],
+): KubeObject | undefined {
   const { model, claim } = observed;
   if (!makesClaim(model) || !canMount(observed)) return undefined;
-  return modelClaim(model, artifact, claim, othersBytes(observed, artifact.digest));
+  const others = new Map(artifacts.map((each) => [each.digest, volumeNeed(each).limit]));
+  others.delete(artifact.digest);
+  const digests = new Set([artifact.digest, ...others.keys()]);
+  const bytes = [...others.values()].reduce((sum, each) => sum + each, othersBytes(observed, digests));
+  return modelClaim(model, artifact, claim, bytes);
 }
 
 /** Claims that the Model owns and uses no more. Those kept by retention Retain have no owner, so they are not among them. */

@@ -33,9 +33,9 @@ export function modelsInUse({
     if (name !== undefined) names.add(name);
   }
   for (const { spec, status } of claimModels) {
-    const digest = status?.selected?.digest;
     const { include = [], exclude = [] } = spec.puller ?? {};
-    if (digest !== undefined) names.add(modelDirectoryName(digest, include, exclude));
+    const digests = [status?.selected, ...(status?.placements ?? [])].flatMap((each) => each?.digest ?? []);
+    for (const digest of digests) names.add(modelDirectoryName(digest, include, exclude));
   }
   return [...names].sort();
 }

@@ -7,12 +7,15 @@ import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { SelectionInput } from "../selection/choose-variant.ts";
-import type { Candidate, Choice, Footprint } from "../selection/types.ts";
+import type { Candidate, Choice, Footprint, Share } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planCollection, type CollectionPlan } from "./collection.ts";
 import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
+import { isPerHardware, runningShares, workloadParts } from "./placements.ts";
 import { reselect } from "./reselect.ts";
+import { reselectShares } from "./reselect-shares.ts";
+import { planRollout, type Rollout } from "./rollout.ts";
 import { discoveryQuestion, knownArtifact, runtimeFor, tolerationsOf, withRequirements } from "./variants.ts";
 import { workloadState } from "./workload-state.ts";
 
@@ -114,23 +117,28 @@ export function decide(observed: Observed): Decision {
   const reselected =
     isUndecided || candidates.length === 0
       ? undefined
-      : reselect(observed, {
+      : (isPerHardware(observed.model) ? reselectShares : reselect)(observed, {
           candidates,
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
           replicas: observed.model.spec.replicas ?? 1,
+          currentShares: runningShares(observed.model),
           ...(current === undefined ? {} : { current }),
         });
   const choice = reselected?.choice;
   const isSurging = reselected?.isGain === true || isStillSurging(observed, choice);
   const collection = planCollection(observed);
   const isSuspended = observed.model.spec.suspend === true;
+  const workload =
+    choice?.kind === "selected" ? desiredWorkload(observed, choice, isSurging) : { apply: [], remove: [] };
   return {
     create: isSuspended ? [] : [...inspection.create, ...collection.create],
-    remove: isSuspended ? [] : [...inspection.remove, ...unusedClaims(observed), ...collection.remove],
+    remove: isSuspended
+      ? []
+      : [...inspection.remove, ...unusedClaims(observed), ...collection.remove, ...workload.remove],
     collection,
-    apply: isSuspended || choice?.kind !== "selected" ? [] : desiredObjects(observed, choice, isSurging),
+    apply: isSuspended ? [] : workload.apply,
     inspection,
     variants,
     choice,
@@ -147,34 +155,58 @@ export function decide(observed: Observed): Decision {
 function isStillSurging({ model, ...observed }: Observed, choice: Choice | undefined): boolean {
   const selected = model.status?.selected;
   if (model.status?.reselection?.isSurging !== true || selected === undefined) return false;
-  const isSame = choice?.kind !== "selected" || choice.candidate.variant.name === selected.variant;
-  return isSame && !workloadState({ model, ...observed }, selected.digest, selected.sizeBytes).isAvailable;
+  const isSame =
+    isPerHardware(model) || choice?.kind !== "selected" || choice.candidate.variant.name === selected.variant;
+  const parts = workloadParts(model, selected, model.status.placements);
+  return isSame && !workloadState({ model, ...observed }, parts).isAvailable;
 }
 
-function desiredObjects(
+/** The workload: claim, a Deployment for each class of nodes, Service; and Deployments of classes that are over. */
+function desiredWorkload(
   observed: Observed,
-  { candidate, placement }: Extract<Choice, { kind: "selected" }>,
+  { candidate, shares }: Extract<Choice, { kind: "selected" }>,
+  isSurging: boolean,
+): { readonly apply: readonly KubeObject[]; readonly remove: readonly KubeObject[] } {
+  // Pods without their claim would only wait, and what runs stays.
+  if (!canMount(observed)) return { apply: [], remove: [] };
+  const { model } = observed;
+  const artifacts = shares.filter(({ replicas }) => replicas > 0).map((share) => share.candidate.artifact);
+  const claim = desiredClaim(observed, candidate.artifact, artifacts);
+  const rollout = planRollout(observed, shares, isSurging);
+  return {
+    apply: [
+      ...(claim === undefined ? [] : [claim]),
+      ...shares.flatMap((share) => deploymentOf(observed, share, rollout, isSurging)),
+      ...rollout.shrunk,
+      modelService(model),
+    ],
+    remove: rollout.remove,
+  };
+}
+
+/** The Deployment of a class, if it is to have pods; that of a Uniform placement is there without any, too. */
+function deploymentOf(
+  { model, configuration, claim }: Observed,
+  { key, candidate: { variant, artifact, runtime }, placement, avoid }: Share,
+  { replicas }: Rollout,
   isSurging: boolean,
 ): readonly KubeObject[] {
-  const { model, configuration, claim } = observed;
-  const { variant, artifact, runtime } = candidate;
-  // chooseVariant never selects a candidate without a runtime; pods without their claim would only wait, and what runs stays.
-  if (runtime === undefined || !canMount(observed)) return [];
-  const ownClaim = desiredClaim(observed, artifact);
-  return [
-    ...(ownClaim === undefined ? [] : [ownClaim]),
-    workloadDeployment({
-      model,
-      configuration,
-      variantName: variant.name,
-      artifact,
-      runtime,
-      placement,
-      ...(isSurging ? { isSurging } : {}),
-      ...(claim === undefined ? {} : { claim }),
-    }),
-    modelService(model),
-  ];
+  const count = replicas.get(key);
+  // chooseVariant never selects a candidate without a runtime.
+  if (runtime === undefined || count === undefined) return [];
+  const deployment = workloadDeployment({
+    model,
+    configuration,
+    variantName: variant.name,
+    artifact,
+    runtime,
+    placement,
+    replicas: count,
+    ...(key === "" ? {} : { share: { key, avoid } }),
+    ...(isSurging ? { isSurging } : {}),
+    ...(claim === undefined ? {} : { claim }),
+  });
+  return [deployment];
 }
 
 /** The verdicts of the choice and the failures of the references, in the user's order, for the status. */

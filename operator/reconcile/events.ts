@@ -38,6 +38,13 @@ export function transitions(before: ModelStatus | undefined, after: ModelStatus)
       message: condition.message,
     });
   }
+  const [had, has] = [classesText(before), classesText(after)];
+  if (had !== undefined && has !== undefined) {
+    if (had !== has) {
+      events.push({ type: "Normal", reason: "Selected", message: `changed from ${had} to ${has}` });
+    }
+    return events;
+  }
   const from = before?.selected;
   const to = after.selected;
   if (from !== undefined && to !== undefined && (from.variant !== to.variant || from.digest !== to.digest)) {
@@ -48,4 +55,17 @@ export function transitions(before: ModelStatus | undefined, after: ModelStatus)
     });
   }
   return events;
+}
+
+/** The variants of classes that have replicas, however many; undefined for a Uniform placement, or while there are none. */
+function classesText(status: ModelStatus | undefined): string | undefined {
+  const used = (status?.placements ?? []).filter(({ replicas }) => replicas > 0);
+  return used.length === 0
+    ? undefined
+    : used
+        .map(
+          ({ variant, accelerator, digest }) =>
+            `${variant} on ${accelerator === "none" ? "CPUs" : accelerator} (${digest})`,
+        )
+        .join(", ");
 }

@@ -10,7 +10,6 @@ import {
   componentLabel,
   modelNameLabel,
   pullContainerName,
-  workloadName,
   serviceName,
 } from "../desired/names.ts";
 import type { NodeHardware } from "../hardware/types.ts";
@@ -87,7 +86,9 @@ export async function observe(
     model,
     configuration: world.configuration,
     nodes: world.hardware(key),
-    deployment: world.deployments.get({ namespace: key.namespace, name: workloadName(model) }),
+    deployments: world.deployments
+      .list(key.namespace)
+      .filter(({ metadata }) => metadata.labels?.[modelNameLabel] === key.name),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
     claim: claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim }),
     ...(nodeCache === undefined ? {} : { nodeCache }),

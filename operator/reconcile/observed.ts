@@ -19,8 +19,8 @@ export type Observed = {
   readonly model: Model;
   readonly configuration: OperatorConfiguration;
   readonly nodes: readonly NodeHardware[];
-  /** Undefined: there is none. Owned by this very Model (uid), else `foreign` names it. */
-  readonly deployment: Deployment | undefined;
+  /** Deployments with the labels of this Model, whoever owns them. */
+  readonly deployments: readonly Deployment[];
   readonly service: KubeObject | undefined;
   /** The claim that the spec names or that the operator makes; undefined: there is none, or none is used. */
   readonly claim: Claim | undefined;

@@ -112,7 +112,7 @@ function heldDirectory({ model, claim }: Observed, { apply, choice }: Decision):
 function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined {
   switch (object.kind) {
     case "Deployment":
-      return observed.deployment;
+      return observed.deployments.find(({ metadata }) => metadata.name === object.metadata.name);
     case "PersistentVolumeClaim":
       return observed.claim;
     default:

@@ -8,11 +8,11 @@ import { parseDuration } from "./duration.ts";
 import type { Observed } from "./observed.ts";
 
 /** How long pods may be unschedulable when the spec does not say, milliseconds. */
-const defaultUnschedulableAfterMs = 600_000;
+export const defaultUnschedulableAfterMs = 600_000;
 /** How long a better variant must have fitted before it is taken: nodes that come and go do not move pods, milliseconds. */
-const betterForMs = 300_000;
+export const betterForMs = 300_000;
 /** How long what could not be scheduled is not tried again while something else fits, milliseconds. */
-const passedOverForMs = 3_600_000;
+export const passedOverForMs = 3_600_000;
 
 export type Reselected = {
   readonly choice: Choice;
@@ -47,14 +47,14 @@ function stuckSinceMs(observed: Observed): number | undefined {
 }
 
 /** Entries that still hold. Another spec may have mended what kept pods from being scheduled. */
-function heldPassedOver({ model, nowMs }: Observed): NonNullable<ReselectionStatus["passedOver"]> {
+export function heldPassedOver({ model, nowMs }: Observed): NonNullable<ReselectionStatus["passedOver"]> {
   if (model.status?.observedGeneration !== model.metadata.generation) return [];
   return (model.status?.reselection?.passedOver ?? []).filter(
     ({ at }) => Date.parse(at) + passedOverForMs > nowMs,
   );
 }
 
-const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+export const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
 /** The choice, with what runs and what was learned about it in mind. */
 export function reselect(observed: Observed, base: SelectionInput): Reselected {
@@ -135,7 +135,7 @@ function isCurrent(
 }
 
 /** Whether a new pod has room while all own pods stay where they are, so that none must go first. */
-function hasRoomElsewhere({ workloadPods }: Observed, freeNodes: readonly string[]): boolean {
+export function hasRoomElsewhere({ workloadPods }: Observed, freeNodes: readonly string[]): boolean {
   const own = new Set(workloadPods.flatMap(({ spec }) => spec?.nodeName ?? []));
   return freeNodes.some((node) => !own.has(node));
 }

@@ -2,13 +2,14 @@
 
 import { failureExitCodes, isRetryable } from "../../puller/contract.ts";
 import { conditionTypes, type Condition, type ConditionType, type Reason } from "../api/conditions.ts";
-import type { Model, ModelStatus, SelectedStatus } from "../api/model.ts";
+import type { Model, ModelStatus, PlacementStatus, SelectedStatus } from "../api/model.ts";
 import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import type { Choice } from "../selection/types.ts";
 import { storageState } from "./claims.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import type { Observed } from "./observed.ts";
+import { chosenText, placementStatuses, workloadParts } from "./placements.ts";
 import { discoveryQuestion } from "./variants.ts";
 import { workloadState, type WorkloadState } from "./workload-state.ts";
 
@@ -83,7 +84,10 @@ function sourceResolved(decision: Decision, question: string | undefined): Draft
 function selectionReason(model: Model, choice: Extract<Choice, { kind: "selected" }>): string {
   const before = model.status?.selected;
   const isSame =
-    before?.variant === choice.candidate.variant.name && before.accelerator === choice.placement.accelerator;
+    before?.variant === choice.candidate.variant.name &&
+    before.accelerator === choice.placement.accelerator &&
+    // Of several classes the reason tells the part of each.
+    model.spec.selection?.placement !== "PerHardware";
   return isSame ? before.reason : choice.reason;
 }
 
@@ -131,7 +135,7 @@ function storageReady(observed: Observed, workload: WorkloadState, failed: ActFa
 
 function artifactPulled(observed: Observed, workload: WorkloadState, selected: SelectedStatus): Draft {
   const { pull, failure, wantedReplicas } = workload;
-  if (pull.pods.done > 0) {
+  if (workload.isPulled) {
     return { status: "True", reason: "Pulled", message: `${formatBytes(pull.totalBytes)}, verified` };
   }
   const before = observed.model.status;
@@ -310,8 +314,10 @@ export function modelStatus(
     VariantSelected: variantSelected(model, decision, source),
   };
   let workload: WorkloadState | undefined;
+  let placements: readonly PlacementStatus[] | undefined;
   if (selected !== undefined) {
-    workload = workloadState(observed, selected.digest, selected.sizeBytes);
+    placements = placementStatuses(observed, decision.choice);
+    workload = workloadState(observed, workloadParts(model, selected, placements));
     drafts.StorageReady = storageReady(observed, workload, failed);
     drafts.ArtifactPulled = artifactPulled(observed, workload, selected);
     const isOfClaim = failed?.kind === "PersistentVolumeClaim";
@@ -337,6 +343,7 @@ export function modelStatus(
     ...(digest === undefined || resolvedAt === undefined ? {} : { source: { digest, resolvedAt } }),
     ...(decision.inspection.discovery === undefined ? {} : { discovery: decision.inspection.discovery }),
     ...(selected === undefined ? {} : { selected }),
+    ...(placements === undefined ? {} : { placements }),
     ...(decision.reselection === undefined ? {} : { reselection: decision.reselection }),
     ...(decision.collection.storage === undefined ? {} : { storage: decision.collection.storage }),
     variants: variantStatuses(decision),
@@ -347,6 +354,7 @@ export function modelStatus(
           replicas: workload.replicas,
           readyReplicas: workload.readyReplicas,
           ready: `${workload.readyReplicas}/${workload.wantedReplicas}`,
+          ...(selected === undefined ? {} : { chosen: chosenText(selected, placements) }),
         }),
     selector: podSelector(model),
     conditions: conditions(model, drafts, nowMs),

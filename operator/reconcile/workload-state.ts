@@ -4,7 +4,8 @@ import type { PullStatus } from "../api/model.ts";
 import { digestAnnotation, pullContainerName } from "../desired/names.ts";
 import type { Observed } from "./observed.ts";
 import { parseTerminationMessage, podFailure, type PodFailure } from "./pod-failure.ts";
-import type { Pod } from "./workload-types.ts";
+import { placementKeyOf } from "./rollout.ts";
+import type { Deployment, Pod } from "./workload-types.ts";
 
 export type WorkloadState = {
   readonly wantedReplicas: number;
@@ -17,8 +18,18 @@ export type WorkloadState = {
   /** The Deployment cannot create pods: quota, Pod Security, a policy. */
   readonly admissionFailure: string | undefined;
   readonly pull: PullStatus;
-  /** The first failure of a pod of the selected digest. */
+  /** Of each part some pod holds the whole model. */
+  readonly isPulled: boolean;
+  /** The first failure of a pod of a selected digest. */
   readonly failure: PodFailure | undefined;
+};
+
+/** One Deployment of the workload as it is to be: that of a class of nodes, or with an empty key the only one. */
+export type WorkloadPart = {
+  readonly key: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly replicas: number;
 };
 
 type PullState = "pending" | "pulling" | "done" | "failed";
@@ -42,55 +53,89 @@ function completedBytes(observed: Observed, pod: Pod, totalBytes: number): numbe
   return Math.min(totalBytes, progress?.completedBytes ?? report?.bytesDone ?? 0);
 }
 
-/** Reads the workload for the artifact of `digest` with `totalBytes`. */
-export function workloadState(observed: Observed, digest: string, totalBytes: number): WorkloadState {
-  const { deployment, model } = observed;
-  const pods = observed.workloadPods.filter(
-    ({ metadata }) => metadata.annotations?.[digestAnnotation] === digest,
+/** Whether all pods of the part are of the current template and available. */
+function isPartAvailable(deployment: Deployment | undefined, { replicas }: WorkloadPart): boolean {
+  if (deployment === undefined || !isUpToDate(deployment)) return false;
+  const { status = {}, spec } = deployment;
+  return (
+    // More only while others are not ready yet.
+    (spec?.replicas ?? 1) >= replicas &&
+    (status.updatedReplicas ?? 0) >= replicas &&
+    // While pods of an earlier template are left, some of the available ones may be theirs.
+    (status.replicas ?? 0) <= (status.updatedReplicas ?? 0) &&
+    (status.availableReplicas ?? 0) >= replicas
   );
+}
+
+function isUpToDate({ metadata, status }: Deployment): boolean {
+  return (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0);
+}
+
+/** Reads the workload. Parts without replicas are not waited for. */
+export function workloadState(observed: Observed, parts: readonly WorkloadPart[]): WorkloadState {
+  const { deployments, model } = observed;
+  const wanted = parts.length === 1 ? parts : parts.filter(({ replicas }) => replicas > 0);
+  const pulls = wanted.map((part) => {
+    const pods = observed.workloadPods.filter(
+      (pod) =>
+        pod.metadata.annotations?.[digestAnnotation] === part.digest && placementKeyOf(pod) === part.key,
+    );
+    return {
+      pods,
+      isDone: pods.some((pod) => pullState(pod) === "done"),
+      // The pod that is furthest speaks for the pull; a second replica starting later does not set it back.
+      furthest: Math.max(0, ...pods.map((pod) => completedBytes(observed, pod, part.sizeBytes))),
+    };
+  });
+  const pods = pulls.flatMap((each) => each.pods);
   const states = pods.map(pullState);
   const count = (state: PullState): number => states.filter((each) => each === state).length;
-  // The pod that is furthest speaks for the pull; a second replica starting later does not set it back.
-  const furthest = Math.max(0, ...pods.map((pod) => completedBytes(observed, pod, totalBytes)));
+  const totalBytes = wanted.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const completed = pulls.reduce((sum, { furthest }) => sum + furthest, 0);
   const speeds = pods.flatMap((pod) => observed.progress.get(pod.metadata.uid ?? "") ?? []);
   const isPulling = count("pulling") > 0;
   const failures = pods.flatMap((pod) => podFailure(pod, pullContainerName) ?? []);
   const failure = failures.find(({ isPermanent }) => isPermanent) ?? failures[0];
-  const isDone = count("done") > 0;
+  const isPulled = pulls.length > 0 && pulls.every(({ isDone }) => isDone);
   const previous = model.status?.pull;
-  const isKept = pods.length === 0 && previous !== undefined && model.status?.selected?.digest === digest;
+  const isKept =
+    pods.length === 0 &&
+    previous !== undefined &&
+    (wanted.length === 0 || model.status?.selected?.digest === wanted[0]?.digest);
   const bytesPerSecond = speeds.reduce((sum, each) => sum + each.bytesPerSecond, 0);
   const remaining = speeds.flatMap(({ remainingSeconds }) => remainingSeconds ?? []);
-  const status = deployment?.status ?? {};
-  const wantedReplicas = model.spec.replicas ?? 1;
-  const isObserved = (status.observedGeneration ?? 0) >= (deployment?.metadata.generation ?? 0);
-  const available = status.availableReplicas ?? 0;
+  const of = (part: WorkloadPart): Deployment | undefined =>
+    deployments.find((each) => placementKeyOf(each) === part.key);
+  const statuses = wanted.flatMap((part) => {
+    const found = of(part);
+    return found === undefined ? [] : [{ ...found.status, isUpToDate: isUpToDate(found) }];
+  });
+  const sum = (read: (status: NonNullable<Deployment["status"]>) => number | undefined): number =>
+    deployments.reduce((total, { status = {} }) => total + (read(status) ?? 0), 0);
   return {
-    wantedReplicas,
-    replicas: status.replicas ?? 0,
-    readyReplicas: status.readyReplicas ?? 0,
-    isAvailable:
-      deployment !== undefined &&
-      isObserved &&
-      (deployment.spec?.replicas ?? 1) === wantedReplicas &&
-      (status.updatedReplicas ?? 0) >= wantedReplicas &&
-      // While pods of an earlier template are left, some of the available ones may be theirs.
-      (status.replicas ?? 0) <= (status.updatedReplicas ?? 0) &&
-      available >= wantedReplicas,
-    isDeadlineExceeded:
-      isObserved &&
-      (status.conditions ?? []).some(
-        ({ type, reason }) => type === "Progressing" && reason === "ProgressDeadlineExceeded",
-      ),
-    admissionFailure: status.conditions?.find(
-      (condition) => condition.type === "ReplicaFailure" && condition.status === "True",
-    )?.message,
+    wantedReplicas: model.spec.replicas ?? 1,
+    replicas: sum((status) => status.replicas),
+    readyReplicas: sum((status) => status.readyReplicas),
+    isAvailable: wanted.length > 0 && wanted.every((part) => isPartAvailable(of(part), part)),
+    isDeadlineExceeded: statuses.some(
+      ({ conditions = [], isUpToDate: isNews }) =>
+        isNews &&
+        conditions.some(
+          ({ type, reason }) => type === "Progressing" && reason === "ProgressDeadlineExceeded",
+        ),
+    ),
+    admissionFailure: statuses
+      .flatMap(({ conditions = [] }) => conditions)
+      .find(({ type, status }) => type === "ReplicaFailure" && status === "True")?.message,
+    isPulled,
     pull: isKept
       ? previous
       : {
           totalBytes,
-          completedBytes: furthest,
-          percent: isDone ? "100%" : `${totalBytes === 0 ? 0 : Math.floor((furthest * 100) / totalBytes)}%`,
+          completedBytes: completed,
+          percent: isPulled
+            ? "100%"
+            : `${totalBytes === 0 ? 0 : Math.floor((completed * 100) / totalBytes)}%`,
           ...(isPulling && speeds.length > 0 ? { bytesPerSecond: Math.round(bytesPerSecond) } : {}),
           ...(isPulling && remaining.length > 0
             ? { remainingSeconds: Math.round(Math.max(...remaining)) }

@@ -47,7 +47,10 @@ export type DaemonSet = KubeObject & {
 };
 
 export type Deployment = KubeObject & {
-  readonly spec?: { readonly replicas?: number };
+  readonly spec?: {
+    readonly replicas?: number;
+    readonly template?: { readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> } };
+  };
   readonly status?: {
     readonly observedGeneration?: number;
     readonly replicas?: number;

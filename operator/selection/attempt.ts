@@ -241,12 +241,17 @@ function attemptStatedAt(input: AttemptInput, candidate: Candidate, contextLengt
   const attempts = deviceWays(vendor, samplesOf(input.nodes)).map((way) =>
     attempt(input, candidate, way, contextLength),
   );
-  const found =
+  return clearest(attempts) ?? attempt(input, candidate, undefined, contextLength);
+}
+
+/** Of the ways of one candidate the one that says most: the first with room, else the first that fits, else one that is only too large. */
+export function clearest(attempts: readonly Attempt[]): Attempt | undefined {
+  return (
     attempts.find(({ placement }) => placement.freeNodes.length > 0) ??
     attempts.find(({ placement }) => placement.matchingNodes.length > 0) ??
     attempts.find(({ isTooLarge }) => isTooLarge) ??
-    attempts[0];
-  return found ?? attempt(input, candidate, undefined, contextLength);
+    attempts[0]
+  );
 }
 
 /**
@@ -280,15 +285,22 @@ export function attemptStated(input: AttemptInput, candidate: Candidate, keptLen
   );
 }
 
-/** The candidate as stated, in each way that the cluster offers and some node fits, in the order of the ways. */
-export function attemptsStated(input: AttemptInput, candidate: Candidate): readonly Attempt[] {
+/**
+ * The candidate as stated, in each way that the cluster offers, the vendor's own resource first, whether a node fits or not.
+ * `keptLength`: the context length of what runs in that way.
+ */
+export function attemptsStated(
+  input: AttemptInput,
+  candidate: Candidate,
+  keptLength: (way: DeviceWay | undefined) => number | undefined,
+): readonly Attempt[] {
   const vendor = candidate.variant.requirements?.accelerator?.vendor ?? "none";
   const ways = vendor === "none" ? [undefined] : deviceWays(vendor, samplesOf(input.nodes));
-  return ways
-    .map((way) =>
-      firstLength(candidate, input.selection, undefined, (length) => attempt(input, candidate, way, length)),
-    )
-    .filter(({ matching }) => matching.length > 0);
+  return ways.map((way) =>
+    firstLength(candidate, input.selection, keptLength(way), (length) =>
+      attempt(input, candidate, way, length),
+    ),
+  );
 }
 
 /** Pods that the node can hold beside what other pods request, `own` of which are there already. */

@@ -1,21 +1,18 @@
 // Chooses the variant by the policy, with a verdict and numbers for every one. Pure.
 
-import { createHash } from "node:crypto";
-import type { AcceleratorVendor, NodeSelectorRequirement } from "../api/model.ts";
-import { deviceWayKey } from "../hardware/device-way.ts";
+import type { AcceleratorVendor } from "../api/model.ts";
 import {
   attemptOnCpus,
-  attemptsStated,
   attemptStated,
-  capacityOf,
+  clearest,
   withTerms,
   type Attempt,
   type AttemptInput,
 } from "./attempt.ts";
+import { shareKey, sharesOf, type RunningShare } from "./per-hardware.ts";
 import { compareQuality } from "./quality.ts";
 import { runtimeImage } from "./runtime-image.ts";
-import { divideReplicas } from "./shares.ts";
-import type { Candidate, Choice, Placement, Share, VariantVerdict } from "./types.ts";
+import type { Candidate, Choice, VariantVerdict } from "./types.ts";
 
 export type SelectionInput = AttemptInput & {
   /** In the user's order, which is the order of preference. */
@@ -29,8 +26,8 @@ export type SelectionInput = AttemptInput & {
   };
   /** Pods wanted. */
   readonly replicas: number;
-  /** Replicas of each class that runs now, by its key. */
-  readonly currentShares?: ReadonlyMap<string, number>;
+  /** PerHardware: what each class has now, by its key; kept while its nodes can hold it. */
+  readonly currentShares?: ReadonlyMap<string, RunningShare>;
   /** Variants on kinds of devices (`passedOverKey`) that could not be scheduled: taken only when nothing else fits. */
   readonly passedOver?: ReadonlySet<string>;
   /** Own pods on a node, which free capacity counts as taken. */
@@ -45,21 +42,25 @@ type Tried = {
   readonly fallback: Attempt | undefined;
 };
 
-function tryCandidate(input: SelectionInput, candidate: Candidate): Tried {
+/** In which ways the candidate's runtime can serve it at all. */
+function waysOf({ selection }: SelectionInput, candidate: Candidate): { stated: boolean; fallback: boolean } {
   const { runtime, variant } = candidate;
   const vendor = variant.requirements?.accelerator?.vendor ?? "none";
   const canUseCpus = runtime?.definition.cpu === true;
-  if (runtime === undefined || (vendor === "none" && !canUseCpus))
-    return { candidate, stated: undefined, fallback: undefined };
-  const kept = input.current?.variant === variant.name ? input.current.contextLength : undefined;
-  const hasFallback = (input.selection.cpuFallback ?? true) && vendor !== "none" && canUseCpus;
+  if (runtime === undefined || (vendor === "none" && !canUseCpus)) return { stated: false, fallback: false };
+  return {
+    stated: runtimeImage(runtime.definition, vendor) !== undefined,
+    fallback: (selection.cpuFallback ?? true) && vendor !== "none" && canUseCpus,
+  };
+}
+
+function tryCandidate(input: SelectionInput, candidate: Candidate): Tried {
+  const { stated, fallback } = waysOf(input, candidate);
+  const kept = input.current?.variant === candidate.variant.name ? input.current.contextLength : undefined;
   return {
     candidate,
-    stated:
-      runtimeImage(runtime.definition, vendor) === undefined
-        ? undefined
-        : attemptStated(input, candidate, kept),
-    fallback: hasFallback ? attemptOnCpus(input, candidate, kept) : undefined,
+    stated: stated ? attemptStated(input, candidate, kept) : undefined,
+    fallback: fallback ? attemptOnCpus(input, candidate, kept) : undefined,
   };
 }
 
@@ -150,80 +151,6 @@ function tieOrder(one: Attempt, other: Attempt): number {
   );
 }
 
-/** Names a class of nodes: the same variant on the same kind of devices, whatever the nodes. */
-function shareKey({ candidate, demand }: Attempt): string {
-  const way = demand.device === undefined ? "cpu" : deviceWayKey(demand.device.way);
-  return createHash("sha256").update(`${candidate.variant.name} ${way}`).digest("hex").slice(0, 8);
-}
-
-/**
- * PerHardware: each node belongs to the first attempt in the policy's order that it fits; classes share the replicas by what
- * they can hold. With `reselect: OnNodeChange` they are divided anew, else what a class has it keeps.
- */
-function sharesOf(input: SelectionInput, tried: readonly Tried[]): readonly Share[] {
-  const order = policyOrder(input);
-  const stated = tried.filter((each) => each.stated !== undefined);
-  const attempts = [
-    ...stated.flatMap(({ candidate }) => attemptsStated(input, candidate)).sort(order),
-    ...tried
-      .flatMap(({ fallback }) => fallback ?? [])
-      .filter(fits)
-      .sort(order),
-  ];
-  const taken = new Set<string>();
-  const classes = attempts.flatMap((each) => {
-    const nodes = each.matching.filter(({ name }) => !taken.has(name));
-    for (const { name } of nodes) taken.add(name);
-    return nodes.length === 0 ? [] : [{ each, nodes, key: shareKey(each) }];
-  });
-  const counts = divideReplicas(
-    input.replicas,
-    classes.map(({ each, nodes, key }) => ({
-      key,
-      tier: each.demand.device === undefined ? 1 : 0,
-      capacity: nodes.reduce(
-        (sum, node) => sum + capacityOf(node, each.demand, input.ownPods?.get(node.name) ?? 0),
-        0,
-      ),
-      current: input.selection.reselect === "OnNodeChange" ? 0 : (input.currentShares?.get(key) ?? 0),
-    })),
-  );
-  const placements = classes.map(({ each }) => withTerms(input, each));
-  return classes.flatMap(({ each: { candidate }, nodes, key }, index) => {
-    const placement = placements[index];
-    if (placement === undefined) return [];
-    return [
-      {
-        key,
-        candidate,
-        placement,
-        replicas: counts[index] ?? 0,
-        nodes: nodes.map(({ name }) => name).sort(),
-        avoid: placements
-          .slice(0, index)
-          .flatMap((better) => marksOf(better, placement.accelerator !== "none")),
-      },
-    ];
-  });
-}
-
-/** Labels by which a pod of another class can tell the nodes of this one: those that are compared with numbers. */
-function marksOf(placement: Placement, usesDevice: boolean): readonly NodeSelectorRequirement[] {
-  const marks = new Map<string, NodeSelectorRequirement>();
-  for (const { key, operator, values = [] } of placement.nodeSelectorTerms.flatMap(
-    (term) => term.matchExpressions ?? [],
-  )) {
-    if (operator !== "Gt") continue;
-    marks.set(
-      key,
-      usesDevice
-        ? { key, operator: "Lt", values: [String(Number(values[0] ?? 0) + 1)] }
-        : { key, operator: "DoesNotExist" },
-    );
-  }
-  return [...marks.values()];
-}
-
 function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: boolean): VariantVerdict {
   const { runtime, artifact, variant } = candidate;
   const vendor = variant.requirements?.accelerator?.vendor ?? "none";
@@ -273,12 +200,12 @@ function unseen(input: SelectionInput, tried: readonly Tried[]): Attempt | undef
  * node event would restart pods for nothing.
  */
 export function chooseVariant(input: SelectionInput): Choice {
-  const tried = input.candidates.map((candidate) => tryCandidate(input, candidate));
-  if (input.selection.placement === "PerHardware") {
-    const shares = sharesOf(input, tried);
-    const first = shares.find(({ replicas }) => replicas > 0) ?? shares[0];
-    if (first !== undefined) return choiceOfShares(input, tried, shares, first);
+  const isPerHardware = input.selection.placement === "PerHardware";
+  if (isPerHardware) {
+    const found = choosePerHardware(input);
+    if (found !== undefined) return found;
   }
+  const tried = input.candidates.map((candidate) => tryCandidate(input, candidate));
   const kept = keptAttempt(input, tried);
   const chosen = kept ?? ranked(input, tried)[0] ?? unseen(input, tried);
   const verdicts = tried.map(({ candidate, stated }) => {
@@ -292,7 +219,9 @@ export function chooseVariant(input: SelectionInput): Choice {
       kept !== undefined && input.selection.reselect === "OnNodeChange"
         ? betterThan(input, tried, kept)
         : undefined;
-    const share = { key: "", candidate, placement, replicas: input.replicas, avoid: [] };
+    // A class that no node is of yet has its own name already: when the first node comes, nothing moves.
+    const key = isPerHardware ? shareKey(candidate.variant.name, chosen.demand.device?.way) : "";
+    const share = { key, candidate, placement, replicas: input.replicas, avoid: [] };
     return {
       kind: "selected",
       candidate,
@@ -321,16 +250,24 @@ export function chooseVariant(input: SelectionInput): Choice {
   return { kind: "none", reason: "NoVariantFits", message: details, verdicts };
 }
 
-function choiceOfShares(
-  { replicas, candidates }: SelectionInput,
-  tried: readonly Tried[],
-  shares: readonly Share[],
-  { candidate, placement }: Share,
-): Choice {
-  const verdicts = tried.map(({ candidate: own, stated, fallback }) => {
-    const share = shares.find((each) => each.candidate === own && (each.replicas > 0 || own === candidate));
-    const attempt = share?.placement.isCpuFallback === true ? fallback : stated;
-    return verdictOf(attempt, own, share !== undefined);
+/** PerHardware as far as some class of nodes can hold something; undefined where none can. */
+function choosePerHardware(input: SelectionInput): Choice | undefined {
+  const { replicas, candidates } = input;
+  const { shares, attempts } = sharesOf(
+    input,
+    candidates.map((candidate) => ({ candidate, ...waysOf(input, candidate) })),
+    policyOrder(input),
+  );
+  const first = shares.find((share) => share.replicas > 0) ?? shares[0];
+  if (first === undefined) return undefined;
+  const verdicts = candidates.map((candidate) => {
+    const share = shares.find(
+      (each) => each.candidate === candidate && (each.replicas > 0 || each === first),
+    );
+    const own = attempts.filter((each) => each.candidate === candidate);
+    const shown = own.find(({ placement }) => placement.matchingNodes === share?.placement.matchingNodes);
+    const stated = own.filter(({ placement }) => !placement.isCpuFallback);
+    return verdictOf(shown ?? clearest(stated), candidate, share !== undefined);
   });
   const parts = shares
     .filter((share) => share.replicas > 0)
@@ -340,12 +277,12 @@ function choiceOfShares(
     );
   return {
     kind: "selected",
-    candidate,
-    placement,
+    candidate: first.candidate,
+    placement: first.placement,
     shares,
     reason:
       parts.length === 0
-        ? `${candidate.variant.name}: ${shares.length} classes of nodes, no replica wanted`
+        ? `${first.candidate.variant.name}: ${shares.length} classes of nodes, no replica wanted`
         : `${replicas} replicas by hardware, of ${candidates.length} variants: ${parts.join(", ")}`,
     verdicts,
   };

@@ -92,9 +92,11 @@ export type Share = {
   readonly candidate: Candidate;
   readonly placement: Placement;
   readonly replicas: number;
+  /** Pods that its nodes can hold beside those of others; absent: not divided by it. */
+  readonly capacity?: number;
   /** Nodes for which nothing better fits. */
   readonly nodes: readonly string[];
-  /** Labels that mark nodes of better classes; pods keep away from them where they can. */
+  /** What labels of nodes other than those of better classes say; pods prefer such nodes. Does not depend on the nodes there are. */
   readonly avoid: readonly NodeSelectorRequirement[];
 };
 

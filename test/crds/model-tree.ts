@@ -183,9 +183,22 @@ export const statusTree: StatusTree<ModelStatus> = {
     nodes: "number",
     contextLength: "number",
   },
+  placements: {
+    items: {
+      key: "string",
+      variant: "string",
+      digest: "string",
+      sizeBytes: "number",
+      accelerator: "string",
+      contextLength: "number",
+      replicas: "number",
+      readyReplicas: "number",
+      nodes: "number",
+    },
+  },
   reselection: {
     better: { variant: "string", accelerator: "string", since: "string" },
-    passedOver: { items: { variant: "string", accelerator: "string", at: "string" } },
+    passedOver: { items: { variant: "string", accelerator: "string", at: "string", placement: "string" } },
     isSurging: "boolean",
   },
   variants: {
@@ -267,6 +280,7 @@ export const statusTree: StatusTree<ModelStatus> = {
   replicas: "number",
   readyReplicas: "number",
   ready: "string",
+  chosen: "string",
   selector: "string",
   conditions: {
     items: {

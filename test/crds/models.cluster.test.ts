@@ -129,6 +129,22 @@ const good: readonly (readonly [string, Fields])[] = [
     { source, selection: { policy: "BestFit", reselect: "OnNodeChange", unschedulableAfter: "1m30s" } },
   ],
   [
+    "a placement per hardware that follows the nodes, on a claim of many nodes",
+    {
+      source,
+      selection: { placement: "PerHardware", reselect: "OnNodeChange" },
+      storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteMany"] },
+    },
+  ],
+  [
+    "a placement per hardware on a claim of somebody else, which the operator judges",
+    {
+      source,
+      selection: { placement: "PerHardware" },
+      storage: { type: "PersistentVolumeClaim", claimName: "shared" },
+    },
+  ],
+  [
     "terms of the memory",
     {
       source,
@@ -389,14 +405,18 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "should be less than or equal to 100",
   ],
   [
-    "a placement per hardware",
-    { source, selection: { placement: "PerHardware" } },
-    "placement PerHardware is not yet supported",
+    "a placement per hardware on a claim of one node",
+    { source, selection: { placement: "PerHardware" }, storage: { type: "PersistentVolumeClaim" } },
+    "placement PerHardware runs pods on several nodes",
   ],
   [
-    "a choice on each node change for several variants",
-    { source, selection: { reselect: "OnNodeChange", placement: "PerHardware" } },
-    "reselect OnNodeChange is for placement Uniform",
+    "a placement per hardware on a claim of one pod",
+    {
+      source,
+      selection: { placement: "PerHardware" },
+      storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteOncePod"] },
+    },
+    "placement PerHardware runs pods on several nodes",
   ],
   [
     "too short a time to wait",
@@ -671,6 +691,7 @@ describeCluster("the Model resource on a real API server", () => {
         replicas: 2,
         readyReplicas: 1,
         ready: "1/2",
+        chosen: "q4",
         selector: "ocimodel.dev/model=qwen,app.kubernetes.io/component=server",
         conditions: [
           {

@@ -85,7 +85,7 @@ function observed(of: Model, there: Claim | undefined, more: Partial<Observed> =
     model: of,
     configuration: configurationSchema.parse({ pullerImage: "p", runtimes: {} }),
     nodes: [],
-    deployment: undefined,
+    deployments: [],
     service: undefined,
     claim: there,
     ownedClaims: there === undefined ? [] : [there],

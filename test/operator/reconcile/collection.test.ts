@@ -67,7 +67,7 @@ function observed(of: Model, more: Partial<Observed> = {}): Observed {
     model: of,
     configuration: configurationSchema.parse({ pullerImage: "p", runtimes: {} }),
     nodes: [],
-    deployment: undefined,
+    deployments: [],
     service: undefined,
     claim,
     ownedClaims: [claim],

@@ -64,7 +64,7 @@ class World {
       model: this.model,
       configuration,
       nodes: [nodeHardware(node)],
-      deployment: undefined,
+      deployments: [],
       service: undefined,
       claim: undefined,
       ownedClaims: [],

@@ -102,7 +102,7 @@ function snapshot(spec: Partial<ModelSpec>, { status, failed: _failed, ...observ
     model: model(spec, status),
     configuration,
     nodes: [nodeHardware(node)],
-    deployment: undefined,
+    deployments: [],
     service: undefined,
     claim: undefined,
     ownedClaims: [],
@@ -194,7 +194,7 @@ const gpuOnly: Partial<ModelSpec> = {
   selection: { cpuFallback: false },
 };
 const two: Partial<ModelSpec> = { variants: [{ name: "a" }, { name: "b", reference: ":2" }] };
-const ready = { deployment: deployment(1), workloadPods: [pod(pulled, { ready: true, ...running })] };
+const ready = { deployments: [deployment(1)], workloadPods: [pod(pulled, { ready: true, ...running })] };
 
 const rows: readonly Row[] = [
   [
@@ -287,13 +287,13 @@ const rows: readonly Row[] = [
   [
     "pods that fetch",
     {},
-    { status: known, deployment: deployment(0), workloadPods: [pod(running)] },
+    { status: known, deployments: [deployment(0)], workloadPods: [pod(running)] },
     { ArtifactPulled: "False Pulling", WorkloadAvailable: "False Pulling", Reconciling: "True Pulling" },
   ],
   [
     "a runtime that loads",
     {},
-    { status: known, deployment: deployment(0), workloadPods: [pod(pulled, running)] },
+    { status: known, deployments: [deployment(0)], workloadPods: [pod(pulled, running)] },
     { ArtifactPulled: "True Pulled", WorkloadAvailable: "False Starting", Reconciling: "True Starting" },
   ],
   [
@@ -329,7 +329,7 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0),
+      deployments: [deployment(0)],
       workloadPods: [
         pod(undefined, undefined, {
           conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/1" }],
@@ -343,7 +343,7 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0),
+      deployments: [deployment(0)],
       workloadPods: [
         pod({
           lastState: { terminated: { exitCode: 137, reason: "OOMKilled" } },
@@ -358,7 +358,7 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0),
+      deployments: [deployment(0)],
       workloadPods: [
         pod(undefined, undefined, { phase: "Failed", reason: "Evicted", message: "ephemeral-storage" }),
       ],
@@ -370,9 +370,9 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0, [
-        { type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" },
-      ]),
+      deployments: [
+        deployment(0, [{ type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" }]),
+      ],
       workloadPods: [pod(running)],
     },
     { ArtifactPulled: "False PullDeadlineExceeded", Ready: "False PullDeadlineExceeded", Stalled: undefined },
@@ -382,7 +382,7 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0),
+      deployments: [deployment(0)],
       workloadPods: [pod(pulled, { state: { waiting: { reason: "ErrImagePull" } } })],
     },
     { ArtifactPulled: "True Pulled", WorkloadAvailable: "False ImagePullFailed" },
@@ -392,7 +392,9 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: { ...deployment(1), status: { ...deployment(1).status, replicas: 2, updatedReplicas: 1 } },
+      deployments: [
+        { ...deployment(1), status: { ...deployment(1).status, replicas: 2, updatedReplicas: 1 } },
+      ],
       workloadPods: [
         pod(pulled, { ready: true, ...running }),
         pod(pulled, { state: { waiting: { reason: "ErrImagePull" } } }),
@@ -405,7 +407,7 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0),
+      deployments: [deployment(0)],
       workloadPods: [
         pod(pulled, {
           restartCount: 3,
@@ -422,7 +424,7 @@ const rows: readonly Row[] = [
     {},
     {
       status: known,
-      deployment: deployment(0, [{ type: "ReplicaFailure", status: "True", message: "exceeded quota" }]),
+      deployments: [deployment(0, [{ type: "ReplicaFailure", status: "True", message: "exceeded quota" }])],
     },
     { WorkloadAvailable: "False AdmissionDenied" },
   ],
@@ -480,7 +482,7 @@ const rows: readonly Row[] = [
       [
         `the pull fails: ${code}`,
         {},
-        { status: known, deployment: deployment(0), workloadPods: [pod(pullFailed(code))] },
+        { status: known, deployments: [deployment(0)], workloadPods: [pod(pullFailed(code))] },
         { ArtifactPulled: `False ${code}`, WorkloadAvailable: `False ${code}`, Stalled: stalled },
       ],
     ];

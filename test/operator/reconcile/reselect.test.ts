@@ -105,7 +105,7 @@ class World {
       model,
       configuration,
       nodes: this.nodes,
-      deployment,
+      deployments: [deployment],
       service: undefined,
       claim: undefined,
       ownedClaims: [],
