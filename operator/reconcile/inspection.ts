@@ -72,6 +72,22 @@ function terminated(pod: Pod): TerminatedState | undefined {
   return pod.status?.containerStatuses?.find(({ name }) => name === inspectContainerName)?.state?.terminated;
 }
 
+/** Clocks of nodes are this exact, milliseconds. */
+const clockToleranceMs = 60_000;
+
+/**
+ * When a pod ended, RFC 3339, by its node's clock. Where that cannot be, or the pod ended without a container (evicted, turned away by
+ * the kubelet), when the API server made it: a time that moves on with the present would never be long enough ago for a retry,
+ * one in the future neither, and one in the past would have a tag read again without end.
+ */
+function endOf(pod: Pod, nowMs: number): string {
+  const made = pod.metadata.creationTimestamp;
+  const finished = terminated(pod)?.finishedAt;
+  if (finished === undefined || made === undefined) return finished ?? made ?? new Date(nowMs).toISOString();
+  const finishedMs = Date.parse(finished);
+  return finishedMs >= Date.parse(made) && finishedMs <= nowMs + clockToleranceMs ? finished : made;
+}
+
 /** What a finished inspect pod told. */
 type Report = {
   readonly results: readonly InspectResult[];
@@ -87,9 +103,13 @@ function reportOf(pod: Pod, references: readonly string[]): Report | undefined {
   if (end === undefined && !isOver) return undefined;
   const report = parseTerminationMessage(end?.message);
   if (report?.inspected !== undefined) {
-    const { inspected: results, digest, discovered } = report;
+    const { inspected, digest, discovered } = report;
     return {
-      results,
+      // They come in the order of the references, of which a malformed one is not repeated as it is: it may hold a password.
+      results:
+        discovered === undefined
+          ? inspected.map((each, index) => ({ ...each, reference: references[index] ?? each.reference }))
+          : inspected,
       ...(digest === undefined ? {} : { digest }),
       ...(discovered === undefined ? {} : { discovered }),
     };
@@ -181,7 +201,7 @@ class PodPlan {
       this.podFailure ??= podFailure(latest.pod, inspectContainerName);
       return undefined;
     }
-    const endedAt = terminated(latest.pod)?.finishedAt ?? new Date(nowMs).toISOString();
+    const endedAt = endOf(latest.pod, nowMs);
     // What was found but could not be read is asked for by an errand of its own.
     const isFailed = report.discovered === undefined && report.results.some(isInspectFailure);
     if (!isFailed) {

@@ -5,6 +5,7 @@ import { modelDirectoryName } from "../../puller/contract.ts";
 import type { Reason } from "../api/conditions.ts";
 import { modelResource, type Model, type ModelStatus } from "../api/model.ts";
 import { isClaimOf } from "../desired/claim.ts";
+import { managedByLabel, managedByValue } from "../desired/names.ts";
 import { nodeCacheLabel } from "../desired/names.ts";
 import { KubeError } from "../kube/errors.ts";
 import { needsApply } from "../kube/needs-apply.ts";
@@ -91,7 +92,14 @@ async function act(
   }
   for (const object of decision.create) {
     const resource = resourceOf(object);
-    await attempt(resource, object.metadata.name, () => deps.kube.create(resource, object, signal));
+    const { name, namespace = "" } = object.metadata;
+    await attempt(resource, name, async () => {
+      if ((await deps.kube.create(resource, object, signal)) !== undefined) return;
+      // There is one of this name, which the local copies may never show: then nothing would wake the Model again.
+      const there = await deps.kube.get(resource, { namespace, name }, signal);
+      if (there !== undefined && !(isOwned(there, observed.model) && isLabelled(there)))
+        failure ??= { ...inTheWay(there, observed.model), kind: resource.kind };
+    });
   }
   for (const object of decision.remove) {
     const { name, namespace = "", uid = "" } = object.metadata;
@@ -136,6 +144,11 @@ function inTheWay(live: KubeObject, model: Model): Pick<ActFailure, "reason" | "
 
 function isOwned(object: KubeObject, model: Model): boolean {
   return (object.metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid);
+}
+
+/** Whether it is among the objects that are watched. */
+function isLabelled({ metadata }: KubeObject): boolean {
+  return metadata.labels?.[managedByLabel] === managedByValue;
 }
 
 /** What the API server refuses for good with this object; undefined for failures that say nothing of the object. */

@@ -1,6 +1,7 @@
 // The status of a Model from what was observed and decided. Pure; the only place where conditions are made.
 
 import { failureExitCodes, isRetryable } from "../../puller/contract.ts";
+import { shownReference } from "../../puller/oci/reference.ts";
 import { conditionTypes, type Condition, type ConditionType, type Reason } from "../api/conditions.ts";
 import type { Model, ModelStatus, PlacementStatus, SelectedStatus } from "../api/model.ts";
 import { podSelector } from "../desired/names.ts";
@@ -51,7 +52,7 @@ function sourceResolved(decision: Decision, question: string | undefined): Draft
     return {
       status: "False",
       reason: first.code,
-      message: `${first.reference}: ${first.message}${more}`,
+      message: `${shownReference(first.reference)}: ${first.message}${more}`,
       isStalled: failures.every(({ code }) => needsPerson(code)),
     };
   }
@@ -69,7 +70,7 @@ function sourceResolved(decision: Decision, question: string | undefined): Draft
     return {
       status: "True",
       reason: "PartlyResolved",
-      message: `${read} of ${variants.length} variants were read; ${first.reference}: ${first.code}: ${first.message}`,
+      message: `${read} of ${variants.length} variants were read; ${shownReference(first.reference)}: ${first.code}: ${first.message}`,
     };
   }
   const message = `${read === 1 ? "the reference was" : `all ${read} references were`} read`;

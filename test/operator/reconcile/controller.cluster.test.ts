@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { modelResource, type Model } from "../../../operator/api/model.ts";
 import { KubeError } from "../../../operator/kube/errors.ts";
 import type { KubeObject } from "../../../operator/kube/types.ts";
-import { deploymentResource, serviceResource } from "../../../operator/reconcile/resources.ts";
+import { deploymentResource, podResource, serviceResource } from "../../../operator/reconcile/resources.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { describeCluster } from "../../cluster/suites.ts";
 import { Rig, type Intercept } from "./rig.ts";
@@ -174,6 +174,38 @@ describeCluster("the loop", () => {
     } finally {
       rig.inspect = rig.found;
     }
+  });
+
+  test("a Pod of somebody else in the place of an inspect pod is left as it is, and named", async () => {
+    const namespace = await rig.namespace();
+    let name = "";
+    rig.operator(namespace, async (verb, what, send) => {
+      if (verb === "create" && name === "" && what.startsWith("Pod/")) {
+        name = what.slice(4);
+        const container = { name: "theirs", image: "theirs:1", args: [] };
+        const pod = {
+          apiVersion: "v1",
+          kind: "Pod",
+          metadata: { name, namespace },
+          spec: { containers: [container] },
+        };
+        await rig.client.create(podResource, pod as KubeObject, never);
+      }
+      return send();
+    });
+    await rig.model(namespace);
+    const refused = await rig.until(
+      namespace,
+      "refused",
+      (each) => condition(each, "SourceResolved") === "AdmissionDenied",
+    );
+    expect(refused.status?.conditions?.find(({ type }) => type === "SourceResolved")?.message).toBe(
+      `Pod ${name} exists and belongs to something else; rename the Model or delete it`,
+    );
+    const theirs = await rig.get(podResource, { namespace, name });
+    expect(theirs?.metadata.labels).toBeUndefined();
+    await rig.client.delete(podResource, { namespace, name }, { uid: theirs?.metadata.uid ?? "" }, never);
+    await rig.ready(namespace);
   });
 
   test("a Service or Deployment of somebody else is left as it is, and named", async () => {
