@@ -27,6 +27,7 @@ import {
 import { patchTemplate } from "./patch-template.ts";
 import {
   containerSecurityContext,
+  literal,
   podSecurityContext,
   pullerEnvironment,
   pullerResources,
@@ -84,7 +85,7 @@ function pullContainer(input: StoredInput): JsonObject {
       ...exclude.map((glob) => `--exclude=${glob}`),
       ...(concurrency === undefined ? [] : [`--concurrency=${concurrency}`]),
       ...(bandwidthLimit === undefined ? [] : [`--bandwidth-limit=${bandwidthLimit}`]),
-    ],
+    ].map(literal),
     ...pullerEnvironment(configuration),
     ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],
     // The scheduler must not choose a node whose disk cannot take the model.
@@ -130,10 +131,10 @@ function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject
     ...(definition.command === undefined ? {} : { command: definition.command }),
     args,
     env: mergeEnvironment([
-      { name: "MODEL_DIR", value: mountPath },
+      { name: "MODEL_DIR", value: literal(mountPath) },
       {
         name: "MODEL_PATH",
-        value: artifact.entry === undefined ? mountPath : `${mountPath}/${artifact.entry}`,
+        value: literal(artifact.entry === undefined ? mountPath : `${mountPath}/${artifact.entry}`),
       },
       { name: "MODEL_NAME", value: model.metadata.name },
       { name: "MODEL_CONTEXT_LENGTH", value: String(contextLength) },

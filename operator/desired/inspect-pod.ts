@@ -4,6 +4,7 @@ import type { KubeObject } from "../kube/types.ts";
 import { inspectContainerName, inspectPodName, metadata } from "./names.ts";
 import {
   containerSecurityContext,
+  literal,
   podSecurityContext,
   pullerEnvironment,
   pullerResources,
@@ -55,7 +56,7 @@ export function inspectPod(input: InspectInput): KubeObject {
             "--output=json",
             "--termination-log=/dev/termination-log",
             ...registryArguments(model, references),
-          ],
+          ].map(literal),
           ...pullerEnvironment(configuration),
           resources: pullerResources(model, configuration),
           securityContext: containerSecurityContext,

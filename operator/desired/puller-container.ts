@@ -32,6 +32,14 @@ export function pullerEnvironment({ pullerEnv = [] }: OperatorConfiguration): Js
   return pullerEnv.length === 0 ? {} : { env: pullerEnv };
 }
 
+/**
+ * A text that a container gets as it is, in its arguments and variables: the kubelet replaces `$(NAME)` there by a variable's
+ * value, and `$$` by `$`. A glob that came out as another one would name another directory than the runtime mounts: an empty one.
+ */
+export function literal(text: string): string {
+  return text.replaceAll("$", "$$$$");
+}
+
 /** The registry that a reference names, docker.io where it names none; of a malformed one the puller tells. */
 function registriesOf(reference: string): readonly string[] {
   try {

@@ -201,6 +201,40 @@ describe("for any Model", () => {
     );
   });
 
+  test("what the kubelet replaces in arguments and variables comes out as it was meant", () => {
+    /** As the kubelet does, for variables that are all there. */
+    const expanded = (text: string): string =>
+      text.replaceAll(/\$(?:\$|\(([^)]*)\))/g, (found) => (found === "$$" ? "$" : "a secret"));
+    fc.assert(
+      fc.property(input, fc.array(fc.stringMatching(/^[$()aA*]{1,8}$/), { maxLength: 3 }), (each, globs) => {
+        const entry = `${globs.join("")}.gguf`;
+        const { containers, initContainers } = podSpecOf(
+          workloadDeployment({
+            ...each,
+            artifact: { ...each.artifact, entry },
+            model: {
+              ...each.model,
+              spec: { source: each.model.spec.source, puller: { include: globs, exclude: globs } },
+            },
+            runtime: { ...each.runtime, definition: { ...each.runtime.definition, env: [] } },
+          }),
+        ) as unknown as {
+          readonly containers: [
+            { readonly env: readonly { readonly name: string; readonly value?: string }[] },
+          ];
+          readonly initContainers: [{ readonly args: readonly string[] }];
+        };
+        const args = initContainers[0].args.map(expanded);
+        for (const flag of ["include", "exclude"])
+          expect(args.filter((arg) => arg.startsWith(`--${flag}=`))).toEqual(
+            globs.map((glob) => `--${flag}=${glob}`),
+          );
+        const path = containers[0].env.find((variable) => variable.name === "MODEL_PATH")?.value ?? "";
+        expect(expanded(path)).toSatisfy((text: string) => text.endsWith(`/${entry}`));
+      }),
+    );
+  });
+
   test("the inspect pod passes restricted and the project's own rules", () => {
     fc.assert(
       fc.property(
