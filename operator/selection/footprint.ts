@@ -75,6 +75,11 @@ export function contextLengths(
   return lengths;
 }
 
+/** Whole bytes; an artifact may state shapes of which the product is no integer of the API any more. */
+function wholeBytes(bytes: number): number {
+  return Math.min(Math.ceil(bytes), Number.MAX_SAFE_INTEGER);
+}
+
 function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }
@@ -151,24 +156,25 @@ export function estimateFootprint(input: FootprintInput): Footprint {
   };
   const projectorBytes = artifact.projectorBytes ?? 0;
   const adapterBytes = artifact.adapterBytes ?? 0;
-  const weightBytes =
-    parseQuantity(stated.weights) ?? Math.ceil(engine.weightFactor * (artifact.weightBytes - projectorBytes));
+  const weightBytes = wholeBytes(
+    parseQuantity(stated.weights) ?? engine.weightFactor * (artifact.weightBytes - projectorBytes),
+  );
   const elementBytes = cacheElementBytes[stated.cacheType ?? "f16"];
   const perToken = parseQuantity(stated.cachePerToken);
   const elements =
     perToken === undefined ? cacheElements(facts, contextLength, engine.batchTokens) : undefined;
-  const cacheBytes = Math.ceil(
+  const cacheBytes = wholeBytes(
     perToken !== undefined
       ? perToken * contextLength * parallel
       : elements === undefined
         ? assume("cache")
         : elements * elementBytes * parallel,
   );
-  const stateBytes = (facts.recurrentLayers ?? 0) * (facts.recurrentStateBytes ?? 0) * parallel;
-  const ownComputeBytes = Math.ceil(
+  const stateBytes = wholeBytes((facts.recurrentLayers ?? 0) * (facts.recurrentStateBytes ?? 0) * parallel);
+  const ownComputeBytes = wholeBytes(
     parseQuantity(stated.compute) ?? computeBytes(input) ?? assume("compute"),
   );
-  const overheadBytes = Math.ceil(
+  const overheadBytes = wholeBytes(
     parseQuantity(stated.overhead) ?? (devices === 0 ? engine.hostOverheadBytes : engine.deviceOverheadBytes),
   );
   const terms = {
@@ -201,7 +207,7 @@ export function estimateFootprint(input: FootprintInput): Footprint {
     (cacheBytes + stateBytes) * share.cache +
     ownComputeBytes * share.compute +
     overheadBytes;
-  const perDeviceBytes = Math.ceil(eachBytes / utilization);
+  const perDeviceBytes = wholeBytes(eachBytes / utilization);
   return {
     ...terms,
     devices,

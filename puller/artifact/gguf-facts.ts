@@ -2,6 +2,7 @@
 // Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and the architectures of llama.cpp.
 
 import type { ArchitectureFacts } from "../contract.ts";
+import { countableFacts } from "./countable-facts.ts";
 
 /** What is kept of a list of integers: heads, widths and windows that differ by layer. */
 export type ListSummary = {
@@ -62,7 +63,7 @@ export function ggufFacts(values: ReadonlyMap<string, GgufValue>, architecture: 
     slidingWindow: positive("attention.sliding_window"),
     ...cache,
   };
-  return Object.fromEntries(Object.entries(facts).filter(([, fact]) => fact !== undefined));
+  return countableFacts(facts);
 }
 
 /** Which layers keep what: keys and values, a window of them, or a recurrent state. */

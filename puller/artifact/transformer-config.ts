@@ -3,6 +3,7 @@
 
 import type { ArchitectureFacts } from "../contract.ts";
 import { AppError } from "../oci/errors.ts";
+import { countableFacts } from "./countable-facts.ts";
 import { decodeJson } from "./strict-json.ts";
 
 /** Largest config.json that is read, bytes. */
@@ -89,7 +90,7 @@ export function readTransformerConfig(bytes: Uint8Array): ArchitectureFacts {
     found("use_sliding_window") === false ? undefined : number("sliding_window", "attention_chunk_size");
   if (window !== undefined) facts.slidingWindow = window;
   addLayerKinds(facts, found, number);
-  return facts;
+  return countableFacts(facts);
 }
 
 /** Which layers keep what: from a list of words, a pattern of letters, or an interval. */

@@ -18,7 +18,12 @@ const manifestTypes: ReadonlySet<string> = new Set([mediaTypes.ociManifest, medi
 const indexTypes: ReadonlySet<string> = new Set([mediaTypes.ociIndex, mediaTypes.dockerIndex]);
 
 const annotations = z.record(z.string().max(1024), z.string().max(limits.annotationLength));
-const mediaType = z.string().min(1).max(255);
+// Shown to people, on terminals too.
+const mediaType = z
+  .string()
+  .min(1)
+  .max(255)
+  .regex(/^[ -~]+$/, { error: "expected printable ASCII" });
 
 const descriptor = z.looseObject({
   mediaType,
@@ -168,6 +173,9 @@ export function parseManifest(
   const parsed = manifestSchema.safeParse(document);
   if (!parsed.success) throw refuse(problem(parsed.error));
   const { data } = parsed;
+  const statedBytes = data.layers.reduce((sum, { size }) => sum + size, 0);
+  if (statedBytes > Number.MAX_SAFE_INTEGER)
+    throw refuse(`states more than ${Number.MAX_SAFE_INTEGER} bytes in all; no such model can be`);
   return {
     kind: "manifest",
     digest,

@@ -115,6 +115,20 @@ const invalid: readonly Row[] = [
     "invalid at config",
   ],
   [
+    "more bytes in all than can be counted",
+    manifestJson({
+      layers: ["a", "b"].map((name) =>
+        layer({ size: Number.MAX_SAFE_INTEGER, annotations: { [filepath]: `${name}.safetensors` } }, name),
+      ),
+    }),
+    "states more than 9007199254740991 bytes in all",
+  ],
+  [
+    "control characters in a media type",
+    manifestJson({ config: descriptor("application/\u001b[2Jx", "{}") }),
+    "invalid at config.mediaType",
+  ],
+  [
     "two sizes of one digest",
     manifestJson({ layers: [layer({}), layer({ size: 8, annotations: { [filepath]: "b.safetensors" } })] }),
     "two sizes for sha256:",

@@ -240,6 +240,24 @@ describe("what the user states", () => {
       assumed: [],
     });
   });
+  test("and facts beyond all measure are integers still, which the API server takes", () => {
+    const most = Number.MAX_SAFE_INTEGER;
+    const facts = { layers: most, heads: 1, keyValueHeads: most, keyLength: most, valueLength: most };
+    const state = { recurrentLayers: most, recurrentStateBytes: most };
+    const network = { embeddingLength: most, vocabularySize: most, feedForwardLength: most };
+    for (const engine of [llamaCpp, vllm]) {
+      const footprint = estimate(artifact(most, { ...facts, ...state, ...network }), {
+        engine,
+        devices: 64,
+        parallel: 4096,
+        stated: { weights: `${"9".repeat(30)}Pi` },
+      });
+      // The largest integer of the API is 2^63 - 1, and JSON writes digits only below 10^21.
+      for (const bytes of Object.values(footprint).filter((each) => typeof each === "number"))
+        expect(bytes).toBeLessThan(2 ** 63);
+      expect(footprint.perDeviceBytes).toBeGreaterThan(2 ** 48);
+    }
+  });
   test("of the context is the only length; without it, lengths go from 8192 down to 2048", () => {
     expect(contextLengths({ contextLength: 131_072 }, undefined)).toEqual([8192, 4096, 2048]);
     expect(contextLengths({ contextLength: 3000 }, undefined)).toEqual([3000]);

@@ -66,6 +66,30 @@ describe("a GGUF header tells", () => {
     });
     expect(facts).not.toHaveProperty("keyValueHeadsSum");
   });
+  test("no fact that grows beyond what a status can hold: it is left out", async () => {
+    const { metadata, tensors } = recurrentModel(shape, 4);
+    const most = { type: "uint32", value: 2 ** 32 - 1 } as const;
+    const huge = new Map([
+      ...metadata,
+      ["jamba.ssm.inner_size", most],
+      ["jamba.ssm.state_size", most],
+    ] as const);
+    const facts = await factsOf({ metadata: huge, tensors });
+    expect(facts).toMatchObject({ recurrentLayers: 6, heads: 8 });
+    expect(facts).not.toHaveProperty("recurrentStateBytes");
+    const config = {
+      hidden_size: 64,
+      num_hidden_layers: 4,
+      mamba_d_ssm: 2 ** 31 - 1,
+      mamba_d_state: 2 ** 31 - 1,
+    };
+    expect(readTransformerConfig(Buffer.from(JSON.stringify(config)))).toEqual({
+      embeddingLength: 64,
+      layers: 4,
+      attentionLayers: 0,
+      recurrentLayers: 4,
+    });
+  });
   test("heads of each layer where they differ", async () => {
     const { metadata, tensors } = expertsModel(shape, 16, 4);
     const key = "qwen3moe.attention.head_count_kv";

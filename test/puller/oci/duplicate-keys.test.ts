@@ -38,6 +38,12 @@ describe("a key that stands twice", () => {
     expect(duplicateKey(deep)).toBeUndefined();
   });
 
+  test("nor does the length of a string, plain or escaped", () => {
+    const long = JSON.stringify({ a: "x".repeat(20_000_000), b: "\n".repeat(10_000_000) });
+    expect(duplicateKey(long)).toBeUndefined();
+    expect(duplicateKey(`${long.slice(0, -1)},"a":1}`)).toBe("a");
+  });
+
   test("a manifest with one is refused, and says which key it is", () => {
     expect(() => parseJsonObject(Buffer.from('{"layers":[],"layers":[1]}'), "manifest")).toThrow(
       "the manifest has a key layers twice in one object, and so two meanings",
