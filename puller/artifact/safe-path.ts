@@ -74,6 +74,12 @@ export function baseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
+/**
+ * Files and directories of one model, those included that only lead to a file: an archive of a few megabytes can name fifty
+ * million of them, which neither the puller's memory nor the node's inodes could take.
+ */
+export const maxPlacedPaths = 100_000;
+
 /** What is known of a claimed path. */
 type Claim = {
   readonly path: string;
@@ -107,8 +113,17 @@ export class PlacedPaths {
         );
       return "same";
     }
-    this.#claims.set(collisionKey(path), { path, kind: "file", content });
+    this.#add(collisionKey(path), { path, kind: "file", content });
     return "new";
+  }
+
+  #add(key: string, claim: Claim): void {
+    if (this.#claims.size >= maxPlacedPaths)
+      throw new AppError(
+        "InvalidArtifact",
+        `the model has more than ${maxPlacedPaths} files and directories, which is no model`,
+      );
+    this.#claims.set(key, claim);
   }
 
   /** Claims a path for a directory; as often as wanted. Throws AppError InvalidArtifact on a collision. */
@@ -126,7 +141,7 @@ export class PlacedPaths {
     const key = collisionKey(path);
     const earlier = this.#claims.get(key);
     if (earlier === undefined) {
-      this.#claims.set(key, { path, kind: "directory", content: undefined });
+      this.#add(key, { path, kind: "directory", content: undefined });
       return;
     }
     if (earlier.path !== path) refuseTwins(earlier.path, path);

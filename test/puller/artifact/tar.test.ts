@@ -57,6 +57,17 @@ function gnuTar(directory: string, ...args: string[]): Uint8Array {
   });
 }
 
+it("an archive that leads through more directories than a volume has inodes is refused", async () => {
+  const files = Array.from({ length: 300 }, (_, index) => [
+    paxHeader("path", `${index}/${"a/".repeat(400)}f`),
+    header({ name: "f" }),
+  ]);
+  await expect(read(Buffer.concat([...files.flat(), endOfArchive]))).rejects.toMatchObject({
+    code: "InvalidArtifact",
+    message: "the model has more than 100000 files and directories, which is no model",
+  });
+});
+
 describe("archives of GNU tar", () => {
   for (const format of ["gnu", "posix", "ustar"]) {
     const long = "long".repeat(format === "ustar" ? 24 : 40);
