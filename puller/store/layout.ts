@@ -1,5 +1,6 @@
 // Where things are on a volume. Names are constants and validated hex only; nothing remote becomes a path here.
 
+import { constants } from "node:fs";
 import { join } from "node:path";
 import { digestAlgorithm, digestHex } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
@@ -51,6 +52,9 @@ export function storeLayout(root: string): StoreLayout {
     hasModes: true,
   };
 }
+
+/** How small files of the store are read: others may have put a link there, or a pipe, whose other end would be waited for. */
+export const readFlags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** `.ocimodel/blobs/<algorithm>/<hex>` */
 export function blobPath(layout: StoreLayout, digest: Digest): string {

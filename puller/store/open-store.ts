@@ -5,7 +5,7 @@ import { constants } from "node:fs";
 import { access, chmod, lstat, mkdir, readFile, stat, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../oci/errors.ts";
-import { storeLayout, storeVersion, type StoreLayout } from "./layout.ts";
+import { readFlags, storeLayout, storeVersion, type StoreLayout } from "./layout.ts";
 import { onVolume, storageError } from "./storage-error.ts";
 
 /** A store that must be there already: for commands that only look, a misspelt directory is no empty store. */
@@ -55,7 +55,12 @@ async function makeVersioned({ root, own, versionFile }: StoreLayout): Promise<v
 }
 
 async function refuseOtherVersion({ root, versionFile }: StoreLayout): Promise<void> {
-  const found = (await readFile(versionFile, "utf8")).trim();
+  if (!(await lstat(versionFile)).isFile())
+    throw new AppError(
+      "StorageFailed",
+      `${versionFile} is no file of its own; remove it, and the puller makes a new one`,
+    );
+  const found = (await readFile(versionFile, { encoding: "utf8", flag: readFlags })).trim();
   // Empty: another process is writing it at this moment.
   if (found === "" || found === String(storeVersion)) return;
   throw new AppError(

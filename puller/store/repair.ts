@@ -105,8 +105,19 @@ async function fileFromBlob(
   const isGood =
     (await lstat(blob).catch(() => undefined))?.isFile() === true &&
     (await hasContent(blob, { digest: file.digest, sizeBytes: file.sizeBytes }, signal));
-  if (isGood) await place(layout, blob, join(modelDirectory(layout, seal.name), path));
-  return isGood;
+  if (!isGood || !(await isInside(modelDirectory(layout, seal.name), path))) return false;
+  await place(layout, blob, join(modelDirectory(layout, seal.name), path));
+  return true;
+}
+
+/** Whether nothing on the way to the path is a link, which would lead out of the model. */
+async function isInside(directory: string, path: string): Promise<boolean> {
+  const parents = path.split("/").slice(0, -1);
+  for (let count = 0; count <= parents.length; count += 1) {
+    const status = await lstat(join(directory, ...parents.slice(0, count))).catch(() => undefined);
+    if (status !== undefined && !status.isDirectory()) return false;
+  }
+  return true;
 }
 
 /** Brings back the missing files of a model, if all of them are blobs. Files that are not the model's are left to the next pull. */

@@ -4,14 +4,24 @@ import { randomBytes } from "node:crypto";
 import { lstat, mkdir, open, readFile, readdir, readlink, rename, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import * as z from "zod";
+import { safePath } from "../artifact/safe-path.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { syncDirectory } from "./durability.ts";
-import { modelDirectory, sealFile, type StoreLayout } from "./layout.ts";
+import { modelDirectory, readFlags, sealFile, type StoreLayout } from "./layout.ts";
 import { onVolume } from "./storage-error.ts";
 import { isTrusted } from "./trust.ts";
 
 const digest = z.custom<Digest>(isDigest);
+
+/** Whether a path is one that this store writes: others who can write to the volume must not name files outside of the model. */
+function isModelPath(path: unknown): path is string {
+  try {
+    return typeof path === "string" && safePath(path) === path;
+  } catch {
+    return false;
+  }
+}
 
 const schema = z.strictObject({
   v: z.literal(1),
@@ -20,7 +30,7 @@ const schema = z.strictObject({
   /** Everything in the model's directory. */
   files: z.array(
     z.strictObject({
-      path: z.string(),
+      path: z.custom<string>(isModelPath),
       sizeBytes: z.int().min(0),
       /** Of the content; absent for symbolic links. */
       digest: digest.optional(),
@@ -44,7 +54,7 @@ export async function readSeal(layout: StoreLayout, name: string): Promise<Seal 
   try {
     const status = await lstat(path);
     if (!status.isFile() || status.size > maxSealBytes) return undefined;
-    const parsed = schema.safeParse(JSON.parse(await readFile(path, "utf8")));
+    const parsed = schema.safeParse(JSON.parse(await readFile(path, { encoding: "utf8", flag: readFlags })));
     return parsed.success && parsed.data.name === name ? parsed.data : undefined;
   } catch {
     return undefined;

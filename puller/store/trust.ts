@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
-import { blobPath, type StoreLayout } from "./layout.ts";
+import { blobPath, readFlags, type StoreLayout } from "./layout.ts";
 
 /** What a file has to hold. */
 export type Content = Pick<Descriptor, "digest" | "sizeBytes">;
@@ -56,7 +56,10 @@ export async function isStamped(layout: StoreLayout, path: string, descriptor: C
   const status = await statOf(path);
   if (status?.isFile() !== true) return false;
   try {
-    return (await readFile(stampFile(layout, descriptor, status), "utf8")) === stampOf(status);
+    return (
+      (await readFile(stampFile(layout, descriptor, status), { encoding: "utf8", flag: readFlags })) ===
+      stampOf(status)
+    );
   } catch {
     return false;
   }

@@ -2,15 +2,20 @@
 // on. Garbage collection leaves alone what was used lately, and so never needs to know who runs where at this very moment.
 
 import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
 import { lstat, mkdir, open, readFile, readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
-import type { StoreLayout } from "./layout.ts";
+import { readFlags, type StoreLayout } from "./layout.ts";
 
 /** While a pull goes on its record is written this often, milliseconds. */
 const heartbeatMs = 60_000;
+
+/** As `readFlags`. */
+const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants;
+const writeFlags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK;
 
 const schema = z.strictObject({ v: z.literal(1), blobs: z.array(z.custom<Digest>(isDigest)) });
 
@@ -30,7 +35,7 @@ function useFile(layout: StoreLayout, name: string): string {
 export async function noteUse(layout: StoreLayout, name: string, blobs: readonly Digest[]): Promise<void> {
   try {
     await mkdir(layout.uses, { recursive: true });
-    await writeFile(useFile(layout, name), JSON.stringify({ v: 1, blobs }));
+    await writeFile(useFile(layout, name), JSON.stringify({ v: 1, blobs }), { flag: writeFlags });
   } catch {
     // The pull itself tells what is wrong with the volume.
   }
@@ -69,7 +74,9 @@ export async function listUses(layout: StoreLayout): Promise<readonly Use[]> {
       if (status?.isFile() !== true) return undefined;
       let parsed: z.infer<typeof schema> | undefined;
       try {
-        parsed = schema.safeParse(JSON.parse(await readFile(useFile(layout, name), "utf8"))).data;
+        parsed = schema.safeParse(
+          JSON.parse(await readFile(useFile(layout, name), { encoding: "utf8", flag: readFlags })),
+        ).data;
       } catch {
         parsed = undefined;
       }
