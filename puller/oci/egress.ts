@@ -15,13 +15,15 @@ export type EgressContext = {
 /** What the policy says of a URL. `anyAddress`: the user named this target, so its address is not judged. */
 export type EgressDecision = { readonly url: URL; readonly anyAddress: boolean };
 
-const notPublic = new BlockList();
+// One list for each family: a list of both takes every IPv4 address for its IPv6 form.
+const notPublic = { ipv4: new BlockList(), ipv6: new BlockList() };
 for (const [network, prefix] of [
   ["0.0.0.0", 8], // "this network", unspecified
   ["10.0.0.0", 8], // private
   ["100.64.0.0", 10], // carrier-grade NAT
   ["127.0.0.0", 8], // loopback
   ["169.254.0.0", 16], // link-local, cloud metadata
+  ["168.63.129.16", 32], // Azure's services for a machine: metadata, certificates
   ["172.16.0.0", 12], // private
   ["192.0.0.0", 24], // protocol assignments
   ["192.0.2.0", 24], // documentation
@@ -33,21 +35,19 @@ for (const [network, prefix] of [
   ["224.0.0.0", 4], // multicast
   ["240.0.0.0", 4], // reserved, broadcast
 ] as const) {
-  notPublic.addSubnet(network, prefix, "ipv4");
+  notPublic.ipv4.addSubnet(network, prefix, "ipv4");
 }
 for (const [network, prefix] of [
-  ["::", 96], // unspecified, loopback, IPv4-compatible
-  ["100::", 64], // discard
+  // Of IPv6, only 2000::/3 is given out: the rest is unspecified, loopback, local, translated, multicast or nobody's.
+  ["::", 3],
+  ["4000::", 2],
+  ["8000::", 1],
+  ["2001::", 23], // protocol assignments, Teredo among them
   ["2001:db8::", 32], // documentation
-  ["2001::", 32], // Teredo
   ["2002::", 16], // 6to4
-  ["64:ff9b:1::", 48], // local NAT64
-  ["fc00::", 7], // unique local
-  ["fe80::", 10], // link-local
-  ["fec0::", 10], // site-local
-  ["ff00::", 8], // multicast
+  ["3fff::", 20], // documentation
 ] as const) {
-  notPublic.addSubnet(network, prefix, "ipv6");
+  notPublic.ipv6.addSubnet(network, prefix, "ipv6");
 }
 
 /** Bytes of an IPv6 address without zone; the text is valid. */
@@ -67,7 +67,7 @@ function ipv6Groups(address: string): readonly number[] {
  */
 export function isPublicAddress(address: string): boolean {
   const bare = address.split("%")[0] ?? address;
-  if (isIPv4(bare)) return !notPublic.check(bare, "ipv4");
+  if (isIPv4(bare)) return !notPublic.ipv4.check(bare, "ipv4");
   if (!isIPv6(bare)) return false;
   const groups = ipv6Groups(bare);
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0] = groups;
@@ -75,7 +75,7 @@ export function isPublicAddress(address: string): boolean {
   if (a === 0 && b === 0 && c === 0 && d === 0 && e === 0 && f === 0xffff) return isPublicAddress(embedded);
   if (a === 0x64 && b === 0xff9b && c === 0 && d === 0 && e === 0 && f === 0)
     return isPublicAddress(embedded);
-  return !notPublic.check(bare, "ipv6");
+  return !notPublic.ipv6.check(bare, "ipv6");
 }
 
 /** Host with port as `trustedHosts` names it, without a trailing dot. */

@@ -23,15 +23,26 @@ const maxReferenceLength = maxNameLength + 1 + 128 + 1 + 7 + 128;
 
 /** A text that should be a reference, as it may be shown: without a user name and password, and not without end. */
 export function shownReference(text: string): string {
-  const bare = text.replace(
-    /^((?:[A-Za-z][A-Za-z0-9+.-]*:\/\/)?)[^/@:]*:[^/@]*@(?!sha(?:256|512):)/,
-    "$1***@",
-  );
+  const [scheme = ""] = /^(?:[A-Za-z][A-Za-z0-9+.-]*:\/\/)?/.exec(text) ?? [];
+  const bare = `${scheme}${withoutUser(text.slice(scheme.length), scheme !== "")}`;
   return bare.length > maxReferenceLength ? `${bare.slice(0, maxReferenceLength).toWellFormed()}…` : bare;
 }
 
+/** A password may hold any character: what ends it is the last "@" that begins no digest. */
+function withoutUser(text: string, isUrl: boolean): string {
+  const [front] = /^.*@(?!sha(?:256|512):)/s.exec(text) ?? [];
+  if (front === undefined) return text;
+  const behind = text.slice(front.length);
+  // A host and its path follow, or a name and a password stand in front (`host:5000/` is a host and its port).
+  const isUser =
+    behind.includes("/") || /^[^/@:]*:(?!\d{1,5}\/)/.test(front) || (isUrl && !front.includes("/"));
+  return isUser ? `***@${behind}` : text;
+}
+
 function refuse(text: string, why: string): AppError {
-  const shown = JSON.stringify(shownReference(text.length > 300 ? `${text.slice(0, 300)}…` : text));
+  // Without its password first, then cut: else the cut would hide the "@" and show the password.
+  const whole = shownReference(text);
+  const shown = JSON.stringify(whole.length > 300 ? `${whole.slice(0, 300)}…` : whole);
   return new AppError(
     "InvalidReference",
     `reference ${shown}: ${why}; expected [registry/]repository[:tag][@digest], such as registry.example.com/ai/model:q4`,

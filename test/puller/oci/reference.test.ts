@@ -106,6 +106,17 @@ describe("references", () => {
   it("are shown without a password, and never without end", () => {
     expect(shownReference("u:canary@r.io/a:x")).toBe("***@r.io/a:x");
     expect(shownReference("https://u:canary@r.io/a:x")).toBe("https://***@r.io/a:x");
+    for (const secret of ["u:can/ary", "u:can@ary", "u:c/a@n/ary", "canary", "u:@canary@", "u:canary:x"]) {
+      for (const rest of ["r.io/a:x", "r.io:5000/a/b", `r.io/a:x@${sha256}`]) {
+        expect(shownReference(`${secret}@${rest}`)).toBe(`***@${rest}`);
+        expect(shownReference(`https://${secret}@${rest}`)).toBe(`https://***@${rest}`);
+      }
+    }
+    const long = `u:${"canary".repeat(100)}@r.io/A`;
+    expect(() => parseReference(long)).toThrow("it holds a user name");
+    expect(() => parseReference(long)).not.toThrow("canary");
+    expect(shownReference("r.io:5000/a@sha1:ab")).toBe("r.io:5000/a@sha1:ab");
+    expect(shownReference("https://r.io/a@sha1:ab")).toBe("https://r.io/a@sha1:ab");
     expect(shownReference(`r.io/a:x@${sha256}`)).toBe(`r.io/a:x@${sha256}`);
     expect(shownReference(`a:x@${sha512}`)).toBe(`a:x@${sha512}`);
     expect(shownReference("\ud83d\ude00".repeat(10_000)).length).toBeLessThan(600);
