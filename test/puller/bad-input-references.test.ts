@@ -18,7 +18,11 @@ const rows: readonly (readonly [name: string, reference: string, ...says: readon
     "***@",
     "scheme",
   ],
-  ["a user name without password", "someone@registry.example.com/ai/model", "it holds a user name; leave it out"],
+  [
+    "a user name without password",
+    "someone@registry.example.com/ai/model",
+    "it holds a user name; leave it out",
+  ],
   ["port 0", "registry.example.com:0/ai/model", 'port "0"', "between 1 and 65535"],
   ["port 65536", "registry.example.com:65536/ai/model", 'port "65536"', "between 1 and 65535"],
   ["a port of letters", "registry.example.com:https/ai/model", 'port "https"'],
