@@ -37,7 +37,7 @@ class Case {
         runtimes: { engine: { image: "engine:1", formats: ["gguf"], cpu: true, port: 8080 } },
       }),
       nodes: [],
-      deployment: undefined,
+      deployments: [],
       service: undefined,
       claim: undefined,
       ownedClaims: [],
