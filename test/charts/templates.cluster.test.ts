@@ -78,6 +78,43 @@ describeCluster("the chart's templates", () => {
     });
   });
 
+  test("the DaemonSet of the node caches may no more than make directories, and its pod that goes on is restricted but for the path", async () => {
+    const objects = manifests(
+      await template({
+        nodeCache: { enabled: true, namespaces: [{ name: "team" }] },
+        crds: { install: false },
+      }),
+    );
+    const daemonSet = objects.find(({ kind }) => kind === "DaemonSet");
+    type Spec = { readonly template: { readonly spec: { readonly initContainers: readonly object[] } } };
+    const { spec } = (daemonSet?.["spec"] as Spec).template;
+    const { initContainers, ...lasting } = spec;
+    expect(restrictedViolations(lasting)).toEqual(["volume cache is of type hostPath"]);
+    expect(initContainers).toMatchObject([
+      {
+        securityContext: {
+          runAsUser: 0,
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ["ALL"], add: ["CHOWN", "FOWNER", "FSETID"] },
+        },
+      },
+    ]);
+    for (const container of [
+      ...initContainers,
+      ...((lasting as unknown as Manifest)["containers"] as object[]),
+    ])
+      expect(container).toMatchObject({ resources: { requests: {}, limits: {} } });
+    expect(spec).toMatchObject({ automountServiceAccountToken: false });
+    expect(JSON.stringify(spec)).not.toMatch(/hostPID|hostNetwork|hostIPC|"privileged":true/);
+  });
+
+  test("node caches are off unless they are asked for", async () => {
+    const kinds = manifests(await template({ crds: { install: false } })).map(({ kind }) => kind);
+    for (const kind of ["DaemonSet", "PersistentVolume", "PersistentVolumeClaim"])
+      expect(kinds).not.toContain(kind);
+  });
+
   test("the definition is the one of crds/, kept on uninstall", async () => {
     const objects = manifests(await template({}));
     const rendered = objects.find(({ kind }) => kind === "CustomResourceDefinition");
@@ -145,6 +182,20 @@ describeCluster("the chart's templates", () => {
       { pullerEnv: [{ name: "A", valueFrom: { secretKeyRef: { name: "s", key: "k" } } }] },
       "/pullerEnv/0",
     ],
+    ["a node cache for nobody", { nodeCache: { enabled: true } }, "/nodeCache/namespaces"],
+    [
+      "a node cache for a namespace by its name alone",
+      { nodeCache: { enabled: true, namespaces: ["team"] } },
+      "/nodeCache/namespaces/0",
+    ],
+    [
+      "a namespace that leads elsewhere",
+      { nodeCache: { enabled: true, namespaces: [{ name: "../etc" }] } },
+      "/nodeCache/namespaces/0/name",
+    ],
+    ["a path that leads elsewhere", { nodeCache: { path: "/var/../etc" } }, "/nodeCache/path"],
+    ["a whole disk for a path", { nodeCache: { path: "/" } }, "/nodeCache/path"],
+    ["a limit that is none", { nodeCache: { sizeLimit: "200GB" } }, "/nodeCache/sizeLimit"],
     ["concurrency of nothing", { concurrency: 0 }, "/concurrency"],
     ["an unknown log level", { logLevel: "trace" }, "/logLevel"],
   ])("the values' schema refuses %s", async (_name, values, where) => {

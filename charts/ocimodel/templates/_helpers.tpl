@@ -2,6 +2,11 @@
 {{- .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* Name of the node caches' DaemonSet, of the list of what they keep, and of the role for both. */}}
+{{- define "ocimodel.nodeCache" -}}
+{{- printf "%s-node-cache" (include "ocimodel.name" . | trunc 42 | trimSuffix "-") -}}
+{{- end -}}
+
 {{- define "ocimodel.labels" -}}
 app.kubernetes.io/name: ocimodel-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -38,6 +43,16 @@ pullerEnv:
 {{- end }}
 concurrency: {{ .Values.concurrency }}
 collectAfterSeconds: {{ .Values.collectAfterSeconds }}
+{{- if .Values.nodeCache.enabled }}
+nodeCache:
+  namespace: {{ .Release.Namespace }}
+  daemonSet: {{ include "ocimodel.nodeCache" . }}
+  inUse: {{ include "ocimodel.nodeCache" . }}
+  namespaces:
+    {{- range .Values.nodeCache.namespaces }}
+    - {{ .name }}
+    {{- end }}
+{{- end }}
 namespaces:
   {{- toYaml (eq .Values.scope "namespaced" | ternary .Values.namespaces list) | nindent 2 }}
 runtimes:
