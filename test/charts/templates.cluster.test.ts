@@ -85,9 +85,11 @@ describeCluster("the chart's templates", () => {
         crds: { install: false },
       }),
     );
-    const daemonSet = objects.find(({ kind }) => kind === "DaemonSet");
-    type Spec = { readonly template: { readonly spec: { readonly initContainers: readonly object[] } } };
-    const { spec } = (daemonSet?.["spec"] as Spec).template;
+    type DaemonSet = Manifest & {
+      readonly spec: { readonly template: { readonly spec: { readonly initContainers: readonly object[] } } };
+    };
+    const [daemonSet] = objects.filter((object): object is DaemonSet => object.kind === "DaemonSet");
+    const spec = daemonSet?.spec.template.spec ?? { initContainers: [] };
     const { initContainers, ...lasting } = spec;
     expect(restrictedViolations(lasting)).toEqual(["volume cache is of type hostPath"]);
     expect(initContainers).toMatchObject([

@@ -11,6 +11,7 @@ import { expectNoWrongByte, noise, sha256 } from "../../puller/store-assertions.
 import { startFaultProxy, type FaultProxy } from "../../registry/fault-proxy.ts";
 import { publishDockerModel } from "../../registry/publish.ts";
 import { condition, namespace, startFlowGround, type FlowGround } from "./flow-ground.ts";
+import { describeNodeCache } from "./node-cache-flow.ts";
 
 const selection = { contextLength: 128 };
 const className = "by-hand";
@@ -278,6 +279,8 @@ describeNode("storage on a real node", () => {
     await gone("two");
     await kubectl("delete", "pvc", "node-cache");
   });
+
+  describeNodeCache(() => ({ ground, proxy }));
 
   test("an ephemeral volume in RAM serves, and its pod reserves the memory", async () => {
     const { apply, ready, gone, kubectl } = ground;
