@@ -136,6 +136,16 @@ export type SelectionSpec = {
   readonly unschedulableAfter?: string;
 };
 
+/** Nodes that a model is brought to before any pod wants it there. */
+export type PrefetchSpec = {
+  /** Labels, all; absent or empty: every node. */
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  /** Besides those of the servers' pods. */
+  readonly tolerations?: readonly JsonObject[];
+  /** Nodes that fetch at once; default 2. */
+  readonly parallelism?: number;
+};
+
 export type StorageSpec = {
   readonly type?: "Ephemeral" | "PersistentVolumeClaim" | "NodeCache" | "ImageVolume";
   /** Quantity or "auto". */
@@ -147,6 +157,8 @@ export type StorageSpec = {
   /** Of a PersistentVolumeClaim or NodeCache: a claim that is there already. */
   readonly claimName?: string;
   readonly retention?: "Retain" | "Delete";
+  /** Of a NodeCache. */
+  readonly prefetch?: PrefetchSpec;
 };
 
 export type PullerSpec = {
@@ -319,14 +331,32 @@ export type DiscoveryStatus = {
   readonly failure?: { readonly code: FailureCode; readonly message: string };
 };
 
+/** A node whose cache has a model. */
+export type CopyStatus = {
+  readonly node: string;
+  /** Directory under `models/`. */
+  readonly model: string;
+  /** When a pod there had fetched or found it, RFC 3339. */
+  readonly since: string;
+};
+
 /** What the operator remembers of the claim that it made. */
-export type StorageStatus = {
+export type CollectionStatus = {
   /** Directories under `models/` that pods or Models use, sorted. */
   readonly inUse: readonly string[];
   /** Since when these, RFC 3339. */
   readonly since: string;
   /** Whether others may be there, which are to be removed. */
   readonly isPending: boolean;
+};
+
+/** What is remembered of where the model is kept. */
+export type StorageStatus = {
+  readonly inUse?: CollectionStatus["inUse"];
+  readonly since?: string;
+  readonly isPending?: boolean;
+  /** Nodes whose cache has the selected model, by name; of a NodeCache. */
+  readonly copies?: readonly CopyStatus[];
 };
 
 export type ModelStatus = {

@@ -1,7 +1,6 @@
 // The Deployment of a Model: the puller as init container, the runtime beside the model it fetched. Pure.
 
-import { modelDirectoryName, progressPort } from "../../puller/contract.ts";
-import { resolveRelativeReference } from "../../puller/oci/reference.ts";
+import { modelDirectoryName } from "../../puller/contract.ts";
 import type { Json, JsonObject, NodeSelectorRequirement, RuntimeSpec } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
@@ -17,22 +16,17 @@ import {
   modelVolumeName,
   placementLabel,
   portName,
-  pullContainerName,
   runtimeContainerName,
   selectorLabels,
-  storeMountPath,
   variantAnnotation,
   workloadName,
 } from "./names.ts";
+import { pullContainer } from "./pull-container.ts";
 import { patchTemplate } from "./patch-template.ts";
 import {
   containerSecurityContext,
   literal,
   podSecurityContext,
-  pullerEnvironment,
-  pullerResources,
-  registryArguments,
-  registryVolumeMounts,
   registryVolumes,
   temporaryVolumeName,
 } from "./puller-container.ts";
@@ -63,51 +57,6 @@ function mergeEnvironment(variables: readonly JsonObject[]): readonly JsonObject
 }
 
 type StoredInput = WorkloadInput & { readonly storage: StoragePlan };
-
-function pullContainer(input: StoredInput): JsonObject {
-  const { model, configuration, artifact, storage } = input;
-  const { include = [], exclude = [], concurrency, bandwidthLimit } = model.spec.puller ?? {};
-  const resources = withVolumeMemory(pullerResources(model, configuration), storage.memoryBytes);
-  const requests = (resources["requests"] ?? {}) as JsonObject;
-  return {
-    name: pullContainerName,
-    image: configuration.pullerImage,
-    imagePullPolicy: configuration.pullerImagePullPolicy,
-    args: [
-      "pull",
-      // What was chosen is what is pulled, whatever the tag says by then.
-      `--reference=${resolveRelativeReference(artifact.reference, `@${artifact.digest}`)}`,
-      `--store=${storeMountPath}`,
-      `--progress-address=0.0.0.0:${progressPort}`,
-      "--termination-log=/dev/termination-log",
-      ...registryArguments(model, [artifact.reference]),
-      ...include.map((glob) => `--include=${glob}`),
-      ...exclude.map((glob) => `--exclude=${glob}`),
-      ...(concurrency === undefined ? [] : [`--concurrency=${concurrency}`]),
-      ...(bandwidthLimit === undefined ? [] : [`--bandwidth-limit=${bandwidthLimit}`]),
-    ].map(literal),
-    ...pullerEnvironment(configuration),
-    ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],
-    // The scheduler must not choose a node whose disk cannot take the model.
-    resources:
-      storage.ephemeralStorageBytes === 0
-        ? resources
-        : {
-            ...resources,
-            requests: { "ephemeral-storage": bytesQuantity(storage.ephemeralStorageBytes), ...requests },
-          },
-    securityContext: containerSecurityContext,
-    terminationMessagePolicy: "File",
-    volumeMounts: [
-      {
-        mountPath: storeMountPath,
-        name: modelVolumeName,
-        ...(storage.sharing === "ReadOnly" ? { readOnly: true } : {}),
-      },
-      ...registryVolumeMounts(model),
-    ],
-  };
-}
 
 function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject {
   const { model, artifact, placement, runtime } = input;
@@ -200,10 +149,11 @@ function runtimeResources(input: StoredInput, settings: RuntimeSpec): JsonObject
   return withVolumeMemory(resources, storage.memoryBytes);
 }
 
-/** Nodes that the pods need, and those that they leave to pods of better classes where they can. */
+/** Nodes that the pods need, those that they leave to pods of better classes where they can, and those that have the model. */
 function nodeAffinity(
   { nodeSelectorTerms }: Placement,
   avoid: readonly NodeSelectorRequirement[],
+  preferredNodes: readonly string[],
 ): JsonObject {
   const required: JsonObject =
     nodeSelectorTerms.length === 0
@@ -213,15 +163,19 @@ function nodeAffinity(
             nodeSelectorTerms: nodeSelectorTerms as unknown as readonly JsonObject[],
           },
         };
+  const terms: readonly JsonObject[] = [
+    ...avoid.map((requirement) => ({
+      weight: 100,
+      preference: { matchExpressions: [requirement as unknown as JsonObject] },
+    })),
+    // Less than a better class is worth. A term names one node: the API server takes no more in a field.
+    ...preferredNodes.map((node) => ({
+      weight: 50,
+      preference: { matchFields: [{ key: "metadata.name", operator: "In", values: [node] }] },
+    })),
+  ];
   const preferred: JsonObject =
-    avoid.length === 0
-      ? {}
-      : {
-          preferredDuringSchedulingIgnoredDuringExecution: avoid.map((requirement) => ({
-            weight: 100,
-            preference: { matchExpressions: [requirement as unknown as JsonObject] },
-          })),
-        };
+    terms.length === 0 ? {} : { preferredDuringSchedulingIgnoredDuringExecution: terms };
   const both = { ...required, ...preferred };
   return Object.keys(both).length === 0 ? {} : { nodeAffinity: both };
 }
@@ -236,7 +190,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
   const { key = "", avoid = [] } = input.share ?? {};
   const ofShare: Readonly<Record<string, string>> = key === "" ? {} : { [placementLabel]: key };
   const affinity: JsonObject = {
-    ...nodeAffinity(placement, avoid),
+    ...nodeAffinity(placement, avoid, input.preferredNodes ?? []),
     ...(storage.podAffinity === undefined ? {} : { podAffinity: storage.podAffinity }),
   };
   const tolerations: readonly JsonObject[] = [

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { modelResource, type Model } from "../api/model.ts";
-import type { ObjectMeta, OwnerReference } from "../kube/types.ts";
+import type { KubeObject, ObjectMeta, OwnerReference } from "../kube/types.ts";
 
 export const managedByLabel = "app.kubernetes.io/managed-by";
 export const managedByValue = "ocimodel";
@@ -69,7 +69,7 @@ export function inspectPodName(
   return `${name.slice(0, maxInspectNameLength)}-inspect-${hash}-${attempt}`;
 }
 
-export type Component = "server" | "inspect" | "store" | "collect";
+export type Component = "server" | "inspect" | "store" | "collect" | "prefetch";
 
 export function labels(model: Model, component: Component): Readonly<Record<string, string>> {
   return {
@@ -112,4 +112,12 @@ export function metadata(model: Model, name: string, component: Component): Obje
     labels: labels(model, component),
     ownerReferences: [ownerReference(model)],
   };
+}
+
+/** On a pod that prefetches: the node that it is for. */
+export const prefetchNodeAnnotation = "ocimodel.dev/node";
+
+/** The node that a pod prefetches for; empty when it is none of those. */
+export function prefetchNodeOf({ metadata: { annotations } }: KubeObject): string {
+  return annotations?.[prefetchNodeAnnotation] ?? "";
 }

@@ -25,6 +25,8 @@ export type WorkloadInput = {
   };
   /** Pods for now; absent: as the spec says. */
   readonly replicas?: number;
+  /** Nodes whose cache has the model; pods go there where they can. */
+  readonly preferredNodes?: readonly string[];
   /** The claim of the volume, when it is there already. */
   readonly claim?: Claim;
 };

@@ -5,7 +5,7 @@
 // was made loses nothing. Claims of somebody else are never cleared: what is on them may be there for another reason.
 
 import { modelDirectoryName } from "../../puller/contract.ts";
-import type { StorageStatus } from "../api/model.ts";
+import type { CollectionStatus, StorageStatus } from "../api/model.ts";
 import { collectPod } from "../desired/collect-pod.ts";
 import { claimMismatch, makesClaim } from "../desired/claim.ts";
 import { collectContainerName, modelDirectoryAnnotation } from "../desired/names.ts";
@@ -18,7 +18,7 @@ const maxPendingMs = 600_000;
 export type CollectionPlan = {
   readonly create: readonly KubeObject[];
   readonly remove: readonly KubeObject[];
-  readonly storage: StorageStatus | undefined;
+  readonly storage: CollectionStatus | undefined;
   readonly recheckAfterMs: number | undefined;
 };
 
@@ -40,6 +40,14 @@ export function modelsInUse({
   return [...names].sort();
 }
 
+/** What was remembered of the claim, if anything. */
+function collectionStatus(storage: StorageStatus | undefined): CollectionStatus | undefined {
+  const { inUse, since, isPending } = storage ?? {};
+  return inUse === undefined || since === undefined || isPending === undefined
+    ? undefined
+    : { inUse, since, isPending };
+}
+
 /** What is to be done about the claim of this Model now, and what is remembered of it. */
 export function planCollection(observed: Observed): CollectionPlan {
   const { model, claim, configuration, nowMs, collectPods } = observed;
@@ -52,7 +60,7 @@ export function planCollection(observed: Observed): CollectionPlan {
   if (!isUsable) return nothing;
   const inUse = modelsInUse(observed);
   if (inUse.length === 0) return nothing;
-  const before = model.status?.storage;
+  const before = collectionStatus(model.status?.storage);
   const now = `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
   const isSame = before !== undefined && before.inUse.join() === inUse.join();
   const hasLost = before?.inUse.some((name) => !inUse.includes(name)) === true;

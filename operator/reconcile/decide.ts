@@ -1,7 +1,12 @@
 // From one snapshot to what is to be done and what is to be told. Pure: no I/O, no clock, no randomness.
 
-import { isInspectFailure, type InspectFacts, type InspectFailure } from "../../puller/contract.ts";
-import type { VariantSpec, VariantStatus } from "../api/model.ts";
+import {
+  isInspectFailure,
+  modelDirectoryName,
+  type InspectFacts,
+  type InspectFailure,
+} from "../../puller/contract.ts";
+import type { CopyStatus, VariantSpec, VariantStatus } from "../api/model.ts";
 import type { FootprintStatus, ReselectionStatus } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { modelService } from "../desired/service.ts";
@@ -10,12 +15,14 @@ import type { SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, Footprint, Share } from "../selection/types.ts";
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planCollection, type CollectionPlan } from "./collection.ts";
+import { copiesOf, preferredNodes, selectedDirectories } from "./copies.ts";
 import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
 import { isPerHardware, runningShares, workloadParts } from "./placements.ts";
+import { planPrefetch, type PrefetchPlan } from "./prefetch.ts";
 import { reselect } from "./reselect.ts";
 import { reselectShares } from "./reselect-shares.ts";
-import { planRollout, type Rollout } from "./rollout.ts";
+import { ownDeployments, placementKeyOf, planRollout, type Rollout } from "./rollout.ts";
 import { discoveryQuestion, knownArtifact, runtimeFor, tolerationsOf, withRequirements } from "./variants.ts";
 import { workloadState } from "./workload-state.ts";
 
@@ -38,6 +45,9 @@ export type Decision = {
   readonly remove: readonly KubeObject[];
   readonly inspection: InspectionPlan;
   readonly collection: CollectionPlan;
+  readonly prefetch: PrefetchPlan;
+  /** Nodes whose cache has the selected model. */
+  readonly copies: readonly CopyStatus[];
   readonly variants: readonly ResolvedVariant[];
   /** Undefined while the references are still being read. */
   readonly choice: Choice | undefined;
@@ -129,15 +139,27 @@ export function decide(observed: Observed): Decision {
   const choice = reselected?.choice;
   const isSurging = reselected?.isGain === true || isStillSurging(observed, choice);
   const collection = planCollection(observed);
+  const copies = copiesOf(observed, selectedDirectories(observed, choice));
+  const prefetch = planPrefetch(observed, choice, copies);
   const isSuspended = observed.model.spec.suspend === true;
   const workload =
-    choice?.kind === "selected" ? desiredWorkload(observed, choice, isSurging) : { apply: [], remove: [] };
+    choice?.kind === "selected"
+      ? desiredWorkload(observed, choice, isSurging, copies)
+      : { apply: [], remove: [] };
   return {
-    create: isSuspended ? [] : [...inspection.create, ...collection.create],
+    create: isSuspended ? [] : [...inspection.create, ...collection.create, ...prefetch.create],
     remove: isSuspended
       ? []
-      : [...inspection.remove, ...unusedClaims(observed), ...collection.remove, ...workload.remove],
+      : [
+          ...inspection.remove,
+          ...unusedClaims(observed),
+          ...collection.remove,
+          ...prefetch.remove,
+          ...workload.remove,
+        ],
     collection,
+    prefetch,
+    copies,
     apply: isSuspended ? [] : workload.apply,
     inspection,
     variants,
@@ -166,6 +188,7 @@ function desiredWorkload(
   observed: Observed,
   { candidate, shares }: Extract<Choice, { kind: "selected" }>,
   isSurging: boolean,
+  copies: readonly CopyStatus[],
 ): { readonly apply: readonly KubeObject[]; readonly remove: readonly KubeObject[] } {
   // Pods without their claim would only wait, and what runs stays.
   if (!canMount(observed)) return { apply: [], remove: [] };
@@ -176,7 +199,7 @@ function desiredWorkload(
   return {
     apply: [
       ...(claim === undefined ? [] : [claim]),
-      ...shares.flatMap((share) => deploymentOf(observed, share, rollout, isSurging)),
+      ...shares.flatMap((share) => deploymentOf(observed, share, rollout, isSurging, copies)),
       ...rollout.shrunk,
       modelService(model),
     ],
@@ -186,14 +209,21 @@ function desiredWorkload(
 
 /** The Deployment of a class, if it is to have pods; that of a Uniform placement is there without any, too. */
 function deploymentOf(
-  { model, configuration, claim }: Observed,
+  observed: Observed,
   { key, candidate: { variant, artifact, runtime }, placement, avoid }: Share,
   { replicas }: Rollout,
   isSurging: boolean,
+  copies: readonly CopyStatus[],
 ): readonly KubeObject[] {
+  const { model, configuration, claim } = observed;
   const count = replicas.get(key);
   // chooseVariant never selects a candidate without a runtime.
   if (runtime === undefined || count === undefined) return [];
+  const { include = [], exclude = [] } = model.spec.puller ?? {};
+  const directory = modelDirectoryName(artifact.digest, include, exclude);
+  const live = ownDeployments(observed).find((each) => placementKeyOf(each) === key);
+  const preferred =
+    model.spec.storage?.type === "NodeCache" ? preferredNodes(live, count, directory, copies) : [];
   const deployment = workloadDeployment({
     model,
     configuration,
@@ -204,6 +234,7 @@ function deploymentOf(
     replicas: count,
     ...(key === "" ? {} : { share: { key, avoid } }),
     ...(isSurging ? { isSurging } : {}),
+    ...(preferred.length === 0 ? {} : { preferredNodes: preferred }),
     ...(claim === undefined ? {} : { claim }),
   });
   return [deployment];

@@ -108,6 +108,7 @@ export async function observe(
             .list(key.namespace)
             .filter((each) => wantedClaimName(withResolvedStorage(each, claims)) === claim),
     collectPods: pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "collect"),
+    prefetchPods: pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "prefetch"),
     workloadPods,
     inspectPods: pods.filter(
       ({ metadata }) =>

@@ -38,6 +38,8 @@ export type Observed = {
   readonly claimModels: readonly Model[];
   /** Pods of this Model that clear the claim, not being deleted. */
   readonly collectPods: readonly Pod[];
+  /** Pods of this Model that prefetch, not being deleted. */
+  readonly prefetchPods: readonly Pod[];
   /** What pullers answered on their progress port, by pod uid. */
   readonly progress: ReadonlyMap<string, PullProgress>;
   /** Milliseconds since 1970. */

@@ -6,9 +6,12 @@ import type { Pod } from "./workload-types.ts";
 
 export type PullOutcome = { readonly fetchedBytes: number; readonly foundBytes: number };
 
-/** The puller's report of a pod, once it is there. */
-function outcomeOf(pod: Pod | undefined): PullOutcome | undefined {
-  const status = pod?.status?.initContainerStatuses?.find(({ name }) => name === pullContainerName);
+/** What the pull of a pod came to; undefined until it has ended well. */
+export function pullReport(pod: Pod | undefined): PullOutcome | undefined {
+  const { initContainerStatuses = [], containerStatuses = [] } = pod?.status ?? {};
+  const status = [...initContainerStatuses, ...containerStatuses].find(
+    ({ name }) => name === pullContainerName,
+  );
   const end = status?.state?.terminated;
   if (end?.exitCode !== 0) return undefined;
   const { bytesTotal = 0, bytesFetched = 0 } = parseTerminationMessage(end.message) ?? {};
@@ -17,6 +20,6 @@ function outcomeOf(pod: Pod | undefined): PullOutcome | undefined {
 
 /** The outcome of a pull between two states of its pod; undefined when none has ended, or the first state is not known. */
 export function pullOutcome(before: Pod | undefined, after: Pod | undefined): PullOutcome | undefined {
-  if (before === undefined || outcomeOf(before) !== undefined) return undefined;
-  return outcomeOf(after);
+  if (before === undefined || pullReport(before) !== undefined) return undefined;
+  return pullReport(after);
 }

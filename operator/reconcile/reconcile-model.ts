@@ -1,7 +1,6 @@
 // The loop of the operator: observe -> decide -> act -> one status write. Knows no HTTP and no registry.
 
 import { isDeepStrictEqual } from "node:util";
-import { modelDirectoryName } from "../../puller/contract.ts";
 import type { Reason } from "../api/conditions.ts";
 import { modelResource, type Model, type ModelStatus } from "../api/model.ts";
 import { isClaimOf } from "../desired/claim.ts";
@@ -10,6 +9,7 @@ import { nodeCacheLabel } from "../desired/names.ts";
 import { KubeError } from "../kube/errors.ts";
 import { needsApply } from "../kube/needs-apply.ts";
 import type { Kube, KubeObject, ObjectKey, Resource } from "../kube/types.ts";
+import { selectedDirectories } from "./copies.ts";
 import { decide, type Decision } from "./decide.ts";
 import { transitions, type Transition } from "./events.ts";
 import { observe, type World } from "./observe.ts";
@@ -72,10 +72,11 @@ async function act(
       failure ??= refusal;
     }
   };
-  const held = heldDirectory(observed, decision);
-  if (held !== undefined) {
+  for (const directory of heldDirectories(observed, decision)) {
     const { namespace } = observed.model.metadata;
-    await attempt(configMapResource, "of the node cache", async () => deps.hold(namespace, held, signal));
+    await attempt(configMapResource, "of the node cache", async () =>
+      deps.hold(namespace, directory, signal),
+    );
     if (failure !== undefined) return failure;
   }
   for (const object of decision.apply) {
@@ -109,12 +110,10 @@ async function act(
   return failure;
 }
 
-/** The model that pods are about to have mounted from the cache of their nodes; undefined where there is no such. */
-function heldDirectory({ model, claim }: Observed, { apply, choice }: Decision): string | undefined {
-  if (claim?.metadata.labels?.[nodeCacheLabel] !== "true") return undefined;
-  if (apply.length === 0 || choice?.kind !== "selected") return undefined;
-  const { include = [], exclude = [] } = model.spec.puller ?? {};
-  return modelDirectoryName(choice.candidate.artifact.digest, include, exclude);
+/** The models that pods are about to have mounted from the cache of their nodes; none where there is no cache. */
+function heldDirectories({ model, claim }: Observed, { apply, choice }: Decision): readonly string[] {
+  if (claim?.metadata.labels?.[nodeCacheLabel] !== "true") return [];
+  return apply.length === 0 || choice?.kind !== "selected" ? [] : selectedDirectories({ model }, choice);
 }
 
 function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined {
@@ -194,6 +193,7 @@ function outcomeOf(status: ModelStatus, decision: Decision, failure: ActFailure 
     decision.inspection.recheckAfterMs,
     decision.recheckAfterMs,
     decision.collection.recheckAfterMs,
+    decision.prefetch.recheckAfterMs,
     isPulling ? progressIntervalMs : undefined,
   ].filter((each) => each !== undefined);
   const recheck = rechecks.length === 0 ? {} : { recheckAfterMs: Math.min(...rechecks) };

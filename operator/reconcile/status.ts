@@ -8,6 +8,7 @@ import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import type { Choice } from "../selection/types.ts";
 import { storageState } from "./claims.ts";
+import { cacheHits } from "./copies.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import type { Observed } from "./observed.ts";
 import { chosenText, placementStatuses, workloadParts } from "./placements.ts";
@@ -122,7 +123,12 @@ function variantSelected(model: Model, decision: Decision, source: Draft): Draft
 }
 
 /** The volume: what the API server refuses of its claim, what the claim says, and what the pullers found on it. */
-function storageReady(observed: Observed, workload: WorkloadState, failed: ActFailure | undefined): Draft {
+function storageReady(
+  observed: Observed,
+  workload: WorkloadState,
+  { copies, prefetch }: Decision,
+  failed: ActFailure | undefined,
+): Draft {
   if (failed?.kind === "PersistentVolumeClaim") {
     return { status: "False", reason: failed.reason, message: failed.message };
   }
@@ -131,7 +137,22 @@ function storageReady(observed: Observed, workload: WorkloadState, failed: ActFa
   if (state.status === "True" && failure?.reason === "OutOfSpace") {
     return { status: "False", reason: "OutOfSpace", message: failure.message };
   }
-  return state;
+  if (state.status !== "True" || observed.model.spec.storage?.type !== "NodeCache") return state;
+  if (prefetch.failure !== undefined) {
+    const { reason, message, node } = prefetch.failure;
+    return { status: "False", reason, message: `prefetching to node ${node ?? "?"}: ${message}` };
+  }
+  const { pods, warm, savedBytes } = cacheHits(observed);
+  const told = [
+    copies.length === 0
+      ? undefined
+      : `the model is on ${copies.length === 1 ? "1 node" : `${copies.length} nodes`}`,
+    prefetch.nodes === 0 ? undefined : `prefetched to ${prefetch.done} of ${prefetch.nodes} nodes`,
+    pods === 0
+      ? undefined
+      : `${warm} of ${pods} pods found it there, ${formatBytes(savedBytes)} were not fetched again`,
+  ].filter((each) => each !== undefined);
+  return { ...state, message: [state.message, ...told].join("; ") };
 }
 
 function artifactPulled(observed: Observed, workload: WorkloadState, selected: SelectedStatus): Draft {
@@ -300,6 +321,12 @@ function selectedStatus(observed: Observed, decision: Decision): SelectedStatus 
   };
 }
 
+/** What is remembered of where the model is kept. */
+function storageStatus({ collection, copies }: Decision): Pick<ModelStatus, "storage"> {
+  const storage = { ...collection.storage, ...(copies.length === 0 ? {} : { copies }) };
+  return Object.keys(storage).length === 0 ? {} : { storage };
+}
+
 /** The whole status to be written. Feeding it back changes nothing but what the world changed. */
 export function modelStatus(
   observed: Observed,
@@ -319,7 +346,7 @@ export function modelStatus(
   if (selected !== undefined) {
     placements = placementStatuses(observed, decision.choice);
     workload = workloadState(observed, workloadParts(model, selected, placements));
-    drafts.StorageReady = storageReady(observed, workload, failed);
+    drafts.StorageReady = storageReady(observed, workload, decision, failed);
     drafts.ArtifactPulled = artifactPulled(observed, workload, selected);
     const isOfClaim = failed?.kind === "PersistentVolumeClaim";
     drafts.WorkloadAvailable = workloadAvailable(
@@ -346,7 +373,7 @@ export function modelStatus(
     ...(selected === undefined ? {} : { selected }),
     ...(placements === undefined ? {} : { placements }),
     ...(decision.reselection === undefined ? {} : { reselection: decision.reselection }),
-    ...(decision.collection.storage === undefined ? {} : { storage: decision.collection.storage }),
+    ...storageStatus(decision),
     variants: variantStatuses(decision),
     ...(workload === undefined
       ? {}

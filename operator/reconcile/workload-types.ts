@@ -1,5 +1,6 @@
 // The parts of Pods and Deployments that the reconciler reads, as JSON. Types only.
 
+import type { NodeSelectorRequirement } from "../api/model.ts";
 import type { KubeObject } from "../kube/types.ts";
 
 export type TerminatedState = {
@@ -49,7 +50,20 @@ export type DaemonSet = KubeObject & {
 export type Deployment = KubeObject & {
   readonly spec?: {
     readonly replicas?: number;
-    readonly template?: { readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> } };
+    readonly template?: {
+      readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
+      readonly spec?: {
+        readonly affinity?: {
+          readonly nodeAffinity?: {
+            readonly preferredDuringSchedulingIgnoredDuringExecution?: readonly {
+              readonly preference: {
+                readonly matchFields?: readonly NodeSelectorRequirement[];
+              };
+            }[];
+          };
+        };
+      };
+    };
   };
   readonly status?: {
     readonly observedGeneration?: number;

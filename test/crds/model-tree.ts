@@ -138,6 +138,7 @@ export const specTree: Tree<ModelSpec> = {
     },
     "claimName?": "string",
     "retention?": { enum: { Retain: true, Delete: true } },
+    "prefetch?": { "nodeSelector?": "object", "tolerations?": { items: "object" }, "parallelism?": "number" },
   },
   "puller?": {
     "resources?": "object",
@@ -261,7 +262,12 @@ export const statusTree: StatusTree<ModelStatus> = {
       failure: { code: "string", message: "string" },
     },
   },
-  storage: { inUse: { items: "string" }, since: "string", isPending: "boolean" },
+  storage: {
+    inUse: { items: "string" },
+    since: "string",
+    isPending: "boolean",
+    copies: { items: { node: "string", model: "string", since: "string" } },
+  },
   pull: {
     totalBytes: "number",
     completedBytes: "number",

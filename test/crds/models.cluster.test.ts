@@ -183,6 +183,16 @@ const good: readonly (readonly [string, Fields])[] = [
     { source, storage: { type: "PersistentVolumeClaim", claimName: "models.team" } },
   ],
   ["a node cache", { source, storage: { type: "NodeCache" } }],
+  [
+    "a node cache that is filled beforehand",
+    {
+      source,
+      storage: {
+        type: "NodeCache",
+        prefetch: { nodeSelector: { pool: "gpu" }, tolerations: [{ operator: "Exists" }], parallelism: 4 },
+      },
+    },
+  ],
   ["a node cache on a claim of that name", { source, storage: { type: "NodeCache", claimName: "cache" } }],
   ["ephemeral storage of a size, in RAM", { source, storage: { size: "20.5Gi", medium: "Memory" } }],
   [
@@ -425,6 +435,16 @@ const bad: readonly (readonly [string, Fields, string])[] = [
   ],
   ["no context", { source, selection: { contextLength: 0 } }, "should be greater than or equal to 1"],
   ["no sequence", { source, selection: { parallel: 0 } }, "should be greater than or equal to 1"],
+  [
+    "filling an ephemeral volume beforehand",
+    { source, storage: { prefetch: {} } },
+    "storage.prefetch is for type NodeCache alone",
+  ],
+  [
+    "prefetching nowhere at once",
+    { source, storage: { type: "NodeCache", prefetch: { parallelism: 0 } } },
+    "should be greater than or equal to 1",
+  ],
   [
     "a size of a node cache",
     { source, storage: { type: "NodeCache", size: "20Gi" } },

@@ -16,7 +16,7 @@ export const goldenDirectory = join(import.meta.dirname, "../../golden/desired")
 type Shared = { readonly configuration: unknown; readonly model: WorkloadInput["model"] };
 type GoldenInput = Shared &
   (
-    | (Pick<WorkloadInput, "variantName" | "artifact" | "placement" | "claim"> & {
+    | (Pick<WorkloadInput, "variantName" | "artifact" | "placement" | "claim" | "preferredNodes"> & {
         readonly render: "workload";
         readonly runtime: string;
         /** Room that older pods take on the claim. */

@@ -215,7 +215,7 @@ describeNode("storage on a real node", () => {
       await until(
         "upgraded",
         "uses the new version alone",
-        ({ storage: seen }) => seen !== undefined && !seen.inUse.includes(before[0] ?? ""),
+        ({ storage: seen }) => seen?.inUse?.includes(before[0] ?? "") === false,
       );
       await ready("upgraded");
       expect(fetchedSince(from)).toBe(100_000);

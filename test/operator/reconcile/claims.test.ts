@@ -94,6 +94,7 @@ function observed(of: Model, there: Claim | undefined, more: Partial<Observed> =
     claimPods: [],
     claimModels: [],
     collectPods: [],
+    prefetchPods: [],
     progress: new Map(),
     nowMs: 0,
     ...more,

@@ -76,6 +76,7 @@ function observed(of: Model, more: Partial<Observed> = {}): Observed {
     claimPods: [],
     claimModels: [of],
     collectPods: [],
+    prefetchPods: [],
     progress: new Map(),
     nowMs,
     ...more,

@@ -72,6 +72,7 @@ class World {
       claimPods: [],
       claimModels: [],
       collectPods: [],
+      prefetchPods: [],
       inspectPods: this.pods,
       progress: new Map(),
       nowMs: this.nowMs,

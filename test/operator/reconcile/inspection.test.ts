@@ -46,6 +46,7 @@ class Case {
       claimPods: [],
       claimModels: [],
       collectPods: [],
+      prefetchPods: [],
       progress: new Map(),
       nowMs,
     };

@@ -111,6 +111,7 @@ function snapshot(spec: Partial<ModelSpec>, { status, failed: _failed, ...observ
     claimPods: [],
     claimModels: [],
     collectPods: [],
+    prefetchPods: [],
     progress: new Map(),
     nowMs,
     ...observed,

@@ -112,6 +112,7 @@ class World {
       claimPods: [],
       claimModels: [],
       collectPods: [],
+      prefetchPods: [],
       workloadPods: this.pods,
       inspectPods: [],
       progress: new Map(),

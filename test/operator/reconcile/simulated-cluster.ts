@@ -142,6 +142,7 @@ export class SimulatedCluster {
       claimPods: [],
       claimModels: [],
       collectPods: [],
+      prefetchPods: [],
       workloadPods: [...this.live.values()].flatMap(({ deployment, pods }) =>
         pods.map(({ name, node, sinceMs }): Pod => ({
           apiVersion: "v1",
