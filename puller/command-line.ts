@@ -3,7 +3,16 @@
 import { parseArgs } from "node:util";
 import { AppError } from "./oci/errors.ts";
 
-export const commandNames = ["inspect", "pull", "verify", "repair", "gc", "prepare", "tend"] as const;
+export const commandNames = [
+  "inspect",
+  "pull",
+  "repack",
+  "verify",
+  "repair",
+  "gc",
+  "prepare",
+  "tend",
+] as const;
 export type CommandName = (typeof commandNames)[number];
 
 type Option = {
@@ -24,7 +33,7 @@ export const options: readonly Option[] = [
     name: "reference",
     value: "REF",
     isRepeatable: true,
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "model to read: [registry/]repository[:tag][@digest]; repeatable for inspect",
   },
   {
@@ -38,6 +47,32 @@ export const options: readonly Option[] = [
     value: "REF",
     commands: ["inspect"],
     help: "find variants: the children of this image index; with --reference, what it says of these",
+  },
+  {
+    name: "to",
+    value: "REF",
+    commands: ["repack"],
+    help: "the image: [registry/]repository[:tag], written over",
+  },
+  {
+    name: "platform",
+    value: "OS/ARCH",
+    default: "linux/amd64",
+    commands: ["repack"],
+    help: "platform that the image states; a model has none, and runtimes mount it on any",
+  },
+  {
+    name: "chunk-size",
+    value: "BYTES",
+    default: "16Mi",
+    commands: ["repack"],
+    help: "size of one request of an upload, 1Mi to 256Mi; six are in memory at once",
+  },
+  {
+    name: "journal",
+    value: "FILE",
+    commands: ["repack"],
+    help: "note uploaded layers there, for a run after this one is killed",
   },
   {
     name: "requirements",
@@ -57,14 +92,14 @@ export const options: readonly Option[] = [
     name: "include",
     value: "GLOB",
     isRepeatable: true,
-    commands: ["pull"],
+    commands: ["pull", "repack"],
     help: "only files that match; repeatable",
   },
   {
     name: "exclude",
     value: "GLOB",
     isRepeatable: true,
-    commands: ["pull"],
+    commands: ["pull", "repack"],
     help: "no files that match; repeatable",
   },
   {
@@ -144,49 +179,49 @@ export const options: readonly Option[] = [
     name: "docker-config",
     value: "FILE",
     isRepeatable: true,
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "credentials as a dockerconfigjson; repeatable, merged in order",
   },
   {
     name: "ca-file",
     value: "FILE",
     isRepeatable: true,
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "PEM authorities to trust besides the system's; repeatable",
   },
   {
     name: "plain-http",
     value: "HOST",
     isRepeatable: true,
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "ask this registry (host[:port]) by plain http; repeatable",
   },
   {
     name: "mirror",
     value: "HOST=URL",
     isRepeatable: true,
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "try this mirror of a registry first; repeatable, in order",
   },
   {
     name: "trusted-host",
     value: "HOST",
     isRepeatable: true,
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "allow redirects and token servers there although not public; repeatable",
   },
   {
     name: "stall-timeout",
     value: "SECONDS",
     default: "30",
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "give up a connection that sends no byte for this long",
   },
   {
     name: "retry-budget",
     value: "SECONDS",
     default: "600",
-    commands: ["inspect", "pull"],
+    commands: ["inspect", "pull", "repack"],
     help: "give up after this long without progress",
   },
   {
@@ -208,6 +243,8 @@ export const options: readonly Option[] = [
 const summaries: Readonly<Record<CommandName, string>> = {
   inspect: "Tell what references hold, without pulling: format, quantization, sizes, files, header facts.",
   pull: "Bring a model to a volume, verified, and publish it as a whole under DIR/models.",
+  repack:
+    "Make an image of a model, from registry to registry: one that container runtimes mount as an image volume.",
   verify: "Read every blob and model of a store again and tell what is damaged.",
   repair: "Mend what verify finds, without a registry; what cannot be mended is fetched by the next pull.",
   gc: "Remove blobs that no model needs, and partial files whose writer is long gone.",

@@ -85,8 +85,8 @@ export function isRetryable(code: FailureCode): boolean {
   return retryableExitCodes.has(failureExitCodes[code]);
 }
 
-/** How a model artifact is packaged. */
-export type Packaging = "docker" | "modelpack";
+/** How a model artifact is packaged; `image`: by `puller repack`, as what container runtimes can mount. */
+export type Packaging = "docker" | "modelpack" | "image";
 
 /** Weight file format, lower case; "unknown" when neither config nor layers tell. */
 export type ModelFormat = "gguf" | "safetensors" | "dduf" | "unknown";
@@ -225,7 +225,7 @@ export function isInspectFailure(result: InspectResult): result is InspectFailur
  */
 export type TerminationMessage = {
   readonly v: typeof contractVersion;
-  readonly command: "pull" | "inspect" | "verify" | "repair" | "gc" | "prepare" | "tend";
+  readonly command: "pull" | "inspect" | "repack" | "verify" | "repair" | "gc" | "prepare" | "tend";
   readonly code: FailureCode | "Ready";
   readonly retryable: boolean;
   readonly message: string;

@@ -33,11 +33,14 @@ import {
   defaultRetryPolicy,
   loadCredentials,
   trustedAuthorities,
-  type Registry,
+  type WritableRegistry,
 } from "./oci/index.ts";
 import { shownReference } from "./oci/reference.ts";
 import { ProgressTracker, reportProgress, serveProgress, type Terminal } from "./pull/progress.ts";
 import { pull } from "./pull/pull.ts";
+import type { Platform } from "./repack/image.ts";
+import { parseTarget, repack } from "./repack/repack.ts";
+import { largestChunkBytes } from "./repack/upload-layer.ts";
 import { collectGarbage, type GcOptions } from "./store/gc.ts";
 import { openExistingStore } from "./store/open-store.ts";
 import { repairStore } from "./store/repair.ts";
@@ -89,7 +92,7 @@ function parseMirrors(values: readonly string[]): readonly { readonly host: stri
   });
 }
 
-async function openRegistry(line: Command, world: World, log: Logger): Promise<Registry> {
+async function openRegistry(line: Command, world: World, log: Logger): Promise<WritableRegistry> {
   return createRegistry({
     credentials: await loadCredentials(line.values("docker-config")),
     caFiles: line.values("ca-file"),
@@ -167,6 +170,65 @@ async function runPull(
   } finally {
     reporter.stop();
     server?.close();
+    await registry.close();
+  }
+}
+
+function parsePlatform(text: string): Platform {
+  const match = /^([a-z0-9]{1,20})\/([a-z0-9]{1,20})(?:\/([a-z0-9]{1,20}))?$/.exec(text);
+  if (match === null) {
+    throw new AppError(
+      "InvalidUsage",
+      `--platform ${JSON.stringify(text.slice(0, 60))} is not OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64`,
+    );
+  }
+  const [, os = "", architecture = "", variant] = match;
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+}
+
+/** The least and the most that a chunk of an upload may be, bytes: what storage behind registries takes, and memory. */
+const chunkBounds = { least: 2 ** 20, most: largestChunkBytes };
+
+function parseChunkBytes(text: string): number {
+  const bytes = parseByteCount(text);
+  if (bytes !== undefined && bytes >= chunkBounds.least && bytes <= chunkBounds.most) return bytes;
+  throw new AppError(
+    "InvalidUsage",
+    `--chunk-size ${JSON.stringify(text.slice(0, 40))} is no number of bytes from 1Mi to 256Mi`,
+  );
+}
+
+async function runRepack(
+  line: Command,
+  world: World,
+  log: Logger,
+  signal: AbortSignal,
+  progress: ProgressTracker,
+): Promise<Result> {
+  if (line.values("reference").length > 1) throw new AppError("InvalidUsage", "repack takes one --reference");
+  const [journal] = line.values("journal");
+  const request = {
+    reference: requiredValue(line, "reference"),
+    to: requiredValue(line, "to"),
+    platform: parsePlatform(requiredValue(line, "platform")),
+    chunkBytes: parseChunkBytes(requiredValue(line, "chunk-size")),
+    include: line.values("include"),
+    exclude: line.values("exclude"),
+    ...(journal === undefined ? {} : { journal }),
+    policy: retryPolicy(line),
+  };
+  parseTarget(request.to);
+  const registry = await openRegistry(line, world, log);
+  const reporter = reportProgress(progress, world.stderr, log);
+  try {
+    const report = await repack(request, { registry, progress, log }, signal);
+    world.stdout.write(`${JSON.stringify(report)}\n`);
+    return {
+      message: `${report.reference} is complete: ${report.totalBytes} bytes in ${report.layers} layers, ${report.uploadedBytes} of them uploaded`,
+      digest: report.digest,
+    };
+  } finally {
+    reporter.stop();
     await registry.close();
   }
 }
@@ -360,6 +422,8 @@ async function perform(
       return runPull(line, world, log, signal, progress);
     case "inspect":
       return runInspect(line, world, log, signal);
+    case "repack":
+      return runRepack(line, world, log, signal, progress);
     case "verify":
       return runVerify(line, world, signal);
     case "gc":
@@ -435,7 +499,7 @@ export async function run(args: readonly string[], world: World): Promise<number
     command: line.command,
     retryable: failure !== undefined && isRetryable(failure.code),
     ...(reference === undefined ? {} : { reference }),
-    ...(line.command === "pull"
+    ...(line.command === "pull" || line.command === "repack"
       ? { bytesDone: progress.completedBytes, bytesTotal: progress.totalBytes }
       : {}),
     ...facts,

@@ -1,5 +1,6 @@
 // The door of artifact/: what a model artifact is and how its names and archives are read.
 
+export { entriesOf } from "./archive-entries.ts";
 export { findEntry } from "./entry.ts";
 export { fetchArtifact, fetchConfig, type FetchedArtifact } from "./fetch-artifact.ts";
 export { readGgufHeader, type GgufHeader } from "./gguf.ts";

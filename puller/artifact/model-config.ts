@@ -8,7 +8,7 @@ import { digestProblem, isDigest } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import { limits } from "../oci/limits.ts";
 import type { Digest } from "../oci/types.ts";
-import { decodeJson } from "./strict-json.ts";
+import { decodeJson } from "../oci/strict-json.ts";
 
 /** Largest config blob that is read, bytes. Real ones are tens of KB: Docker's copy the whole GGUF header. */
 export const maxConfigBytes = limits.configBytes;

@@ -6,11 +6,12 @@ import { AppError } from "../oci/errors.ts";
 import type { Descriptor, Digest, Index, Manifest } from "../oci/types.ts";
 import { findEntry } from "./entry.ts";
 import { parseShard, positionalName, requireStatedPath, roleByName, statedPath } from "./layer-path.ts";
+import { imageLayerType, imageRoot, isImage, layerAnnotations, modelAnnotations } from "./image-types.ts";
 import { classifyLayer, detectArtifact, isModelConfig, type LayerClass } from "./media-types.ts";
 import { emptyModelConfig, normaliseFormat, parseModelConfig, type ModelConfig } from "./model-config.ts";
 import { quote } from "../oci/quote.ts";
 import { baseName, checkCollisions, safePath, safePathWithoutParents } from "./safe-path.ts";
-import type { ArtifactLayer, ModelArtifact, SafePath } from "./types.ts";
+import type { ArtifactLayer, FileRole, ModelArtifact, SafePath } from "./types.ts";
 
 /** A layer with what its media type says. */
 type Classified = { readonly descriptor: Descriptor; readonly class: LayerClass };
@@ -26,6 +27,7 @@ type Classified = { readonly descriptor: Descriptor; readonly class: LayerClass 
  * for names, diff ids or collisions that cannot be.
  */
 export function readArtifact(manifest: Manifest, config: Uint8Array | undefined): ModelArtifact {
+  if (isImage(manifest)) return readImage(manifest);
   const kind = detectArtifact(manifest);
   if (kind === undefined) refuseManifest(manifest, "is no model artifact that is known");
   const layers = manifest.layers.map((descriptor): Classified => {
@@ -69,6 +71,81 @@ export function readArtifact(manifest: Manifest, config: Uint8Array | undefined)
     layers: complete,
     ...(entry === undefined ? {} : { entry }),
   };
+}
+
+/** What a manifest's own format annotation says. */
+function imageFormat(manifest: Manifest): ModelFormat {
+  return normaliseFormat(manifest.annotations[modelAnnotations.format]) ?? "unknown";
+}
+
+const roles: ReadonlySet<string> = new Set<FileRole>([
+  "weights",
+  "projector",
+  "adapter",
+  "chat-template",
+  "config",
+  "license",
+  "documentation",
+  "code",
+  "dataset",
+  "other",
+]);
+
+/** Reads an image that `puller repack` made: archives with the model below one folder, described by our annotations. */
+function readImage(manifest: Manifest): ModelArtifact {
+  const format = imageFormat(manifest);
+  const layers = manifest.layers.map((descriptor): ArtifactLayer => {
+    if (descriptor.mediaType !== imageLayerType)
+      refuseManifest(manifest, `has a layer of type ${quote(descriptor.mediaType)}, which cannot be placed`);
+    const stated = descriptor.annotations[layerAnnotations.role] ?? "other";
+    if (!roles.has(stated))
+      throw new AppError(
+        "InvalidArtifact",
+        `layer ${descriptor.digest} has the role ${quote(stated)}, which is none; repack the artifact again`,
+      );
+    const role = stated as FileRole;
+    const path = descriptor.annotations[layerAnnotations.path];
+    const file = path === undefined ? undefined : safePathWithoutParents(path);
+    return {
+      descriptor,
+      encoding: "tar",
+      root: imageRoot,
+      role,
+      isPlaced: true,
+      ...(file === undefined ? {} : { singleFilePath: file }),
+      ...(role === "weights"
+        ? { weightFormat: (file === undefined ? undefined : formatByName(file)) ?? format }
+        : {}),
+    };
+  });
+  if (layers.length === 0) refuseManifest(manifest, "has no layers");
+  const entry = findEntry(
+    format,
+    layers.flatMap(({ role, weightFormat, singleFilePath }) =>
+      role === "weights" && weightFormat === format && singleFilePath !== undefined ? [singleFilePath] : [],
+    ),
+  );
+  const { quantization, parameters } = modelAnnotations;
+  return {
+    packaging: "image",
+    configMediaType: manifest.config.mediaType,
+    format,
+    ...shownAnnotation(manifest, quantization, "quantization"),
+    ...shownAnnotation(manifest, parameters, "parameters"),
+    layers,
+    ...(entry === undefined ? {} : { entry }),
+  };
+}
+
+function shownAnnotation<Name extends string>(
+  { annotations }: Manifest,
+  key: string,
+  name: Name,
+): { readonly [name in Name]?: string } {
+  const value = annotations[key];
+  return value === undefined || value.length > 64
+    ? {}
+    : ({ [name]: value } as { readonly [name in Name]: string });
 }
 
 /**

@@ -4,8 +4,8 @@
 import { AppError } from "../oci/errors.ts";
 import { withRetries, type RetryPolicy } from "../oci/retry.ts";
 import type { Descriptor, Reference, Registry } from "../oci/types.ts";
+import { entriesOf } from "./archive-entries.ts";
 import type { ReadRange } from "./file-window.ts";
-import { tarEntries } from "./tar.ts";
 import type { ArtifactLayer, SafePath } from "./types.ts";
 
 /** Where files are read from. */
@@ -90,18 +90,19 @@ export async function withArchivedFile<Result>(
 
 async function searchArchive<Result>(
   remote: RemoteLayers,
-  { descriptor, encoding }: ArtifactLayer,
+  { descriptor, encoding, root }: ArtifactLayer,
   matches: (path: SafePath) => boolean,
   use: (file: ArchivedFile) => Promise<Result>,
 ): Promise<Result | undefined> {
   if (encoding === "raw") throw new TypeError("raw layers hold no other file");
+  const layer = { encoding, ...(root === undefined ? {} : { root }) };
   if (descriptor.sizeBytes === 0) return undefined;
   const endExclusive = Math.min(descriptor.sizeBytes, maxArchiveSearchBytes);
   const range = { offset: 0, endExclusive };
   const stream = await remote.registry.open(remote.reference, descriptor, range, remote.signal);
   let isFound = false;
   try {
-    for await (const entry of tarEntries(front(stream.body, endExclusive), encoding)) {
+    for await (const entry of entriesOf(front(stream.body, endExclusive), layer)) {
       if (entry.type !== "file" || !matches(entry.path)) continue;
       isFound = true;
       const { path, sizeBytes, content } = entry;

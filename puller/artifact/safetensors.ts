@@ -4,7 +4,7 @@
 import { AppError } from "../oci/errors.ts";
 import type { ReadRange } from "./file-window.ts";
 import { quote } from "../oci/quote.ts";
-import { decodeJson } from "./strict-json.ts";
+import { decodeJson } from "../oci/strict-json.ts";
 
 /** What the header of a safetensors file says. */
 export type SafetensorsHeader = {

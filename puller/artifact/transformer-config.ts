@@ -3,8 +3,8 @@
 
 import type { ArchitectureFacts } from "../contract.ts";
 import { AppError } from "../oci/errors.ts";
+import { decodeJson } from "../oci/strict-json.ts";
 import { countableFacts } from "./countable-facts.ts";
-import { decodeJson } from "./strict-json.ts";
 
 /** Largest config.json that is read, bytes. */
 export const maxTransformerConfigBytes = 1024 * 1024;

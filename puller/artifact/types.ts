@@ -35,6 +35,8 @@ export type ArtifactLayer = {
    * (reference peers: AIKit drops directories); otherwise entries are placed from the root.
    */
   readonly singleFilePath?: SafePath;
+  /** For archives that are layers of an image: the folder in them that is the model's. */
+  readonly root?: string;
   /** Digest of the uncompressed tar, where the config states it for a compressed layer. */
   readonly diffId?: Digest;
   /** Format of a weight layer, as far as type, name or config tell. */

@@ -2,13 +2,11 @@
 // docs/index-annotations.md is their specification. Pure.
 
 import type { RegistryRequirements } from "../contract.ts";
+import { annotationPrefix, modelAnnotations } from "../artifact/image-types.ts";
 import { maxRequirementsBytes, maxVariantNameLength } from "../contract.ts";
 import { quote } from "../oci/quote.ts";
 import { AppError } from "../oci/errors.ts";
 import type { IndexEntry } from "../oci/types.ts";
-
-/** Every key under it is defined here; others are refused, since one of them may be a need that could not be met. */
-export const annotationPrefix = "dev.ocimodel.";
 
 /** All keys. */
 export const annotationKeys = {
@@ -30,7 +28,13 @@ const referenceTypeKey = "vnd.docker.reference.type";
 /** The tag that a tool copied an entry from. */
 const refNameKey = "org.opencontainers.image.ref.name";
 
-const knownKeys: ReadonlySet<string> = new Set(Object.values(annotationKeys));
+/** Every key under our prefix is one of these; others are refused, since one of them may be a need that could not be met. */
+const knownKeys: ReadonlySet<string> = new Set([
+  ...Object.values(annotationKeys),
+  // Of images that were repacked: these say what they are, not what they need.
+  modelAnnotations.source,
+  modelAnnotations.format,
+]);
 
 /** What annotations say of a variant. */
 export type Description = {

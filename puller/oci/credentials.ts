@@ -9,7 +9,9 @@ import type { Reference } from "./types.ts";
 /** What a registry is offered. */
 export type Credential =
   | { readonly kind: "basic"; readonly username: string; readonly password: string }
-  | { readonly kind: "identity-token"; readonly username: string; readonly token: string };
+  | { readonly kind: "identity-token"; readonly username: string; readonly token: string }
+  /** Sent as it is, instead of one that a token server gives. */
+  | { readonly kind: "registry-token"; readonly username: string; readonly token: string };
 
 /** One entry: whose requests it is for. */
 export type CredentialEntry = {
@@ -23,11 +25,15 @@ export type CredentialEntry = {
 /** Largest docker config, bytes: a Kubernetes Secret holds at most 1 MiB. */
 const maxFileBytes = 1024 * 1024;
 
+/** It becomes a header: printable ASCII without spaces. */
+const bearerToken = /^[\x21-\x7e]+$/;
+
 const entrySchema = z.looseObject({
   auth: z.string().optional(),
   username: z.string().optional(),
   password: z.string().optional(),
   identitytoken: z.string().optional(),
+  registrytoken: z.string().optional(),
 });
 const fileSchema = z.looseObject({ auths: z.record(z.string(), entrySchema.nullable()).nullish() });
 
@@ -87,6 +93,19 @@ export function parseDockerConfig(text: string, name: string): readonly Credenti
       );
     }
     const username = entry.username ?? decoded?.username ?? "";
+    // The most direct of what an entry has goes first, as other clients do.
+    if (entry.registrytoken !== undefined && entry.registrytoken !== "") {
+      if (!bearerToken.test(entry.registrytoken)) {
+        throw refuse(
+          `auths[${JSON.stringify(key.slice(0, 100))}].registrytoken has characters that a bearer token cannot have`,
+        );
+      }
+      entries.push({
+        ...place,
+        credential: { kind: "registry-token", username, token: entry.registrytoken },
+      });
+      continue;
+    }
     if (entry.identitytoken !== undefined && entry.identitytoken !== "") {
       entries.push({
         ...place,

@@ -2,9 +2,9 @@
 
 import * as z from "zod";
 import { digestProblem, isDigest } from "./digest.ts";
-import { duplicateKey } from "./duplicate-keys.ts";
 import { AppError } from "./errors.ts";
 import { limits } from "./limits.ts";
+import { fieldName, parseJsonObject } from "./strict-json.ts";
 import type { Descriptor, Digest, Index, IndexEntry, Manifest } from "./types.ts";
 
 export const mediaTypes = {
@@ -80,34 +80,6 @@ function toIndexEntry(parsed: z.infer<typeof indexEntry>): IndexEntry {
 function refuse(what: string): AppError {
   return new AppError("InvalidArtifact", `the manifest ${what}`);
 }
-
-/** JSON of bounded bytes as an object; refuses text that is no UTF-8, has a byte order mark or anything after the value. */
-export function parseJsonObject(bytes: Uint8Array, what: string): Readonly<Record<string, unknown>> {
-  let value: unknown;
-  let text: string;
-  try {
-    // JSON.parse refuses a byte order mark, trailing text, NaN; "fatal" refuses broken UTF-8.
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    value = JSON.parse(text);
-  } catch {
-    throw new AppError("InvalidArtifact", `the ${what} is not valid JSON in UTF-8`);
-  }
-  const twice = duplicateKey(text);
-  if (twice !== undefined) {
-    const shown = fieldName.test(twice) ? ` ${twice}` : "";
-    throw new AppError(
-      "InvalidArtifact",
-      `the ${what} has a key${shown} twice in one object, and so two meanings`,
-    );
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new AppError("InvalidArtifact", `the ${what} is not a JSON object`);
-  }
-  return value as Readonly<Record<string, unknown>>;
-}
-
-/** Names of the document's own fields; keys of annotations are the author's, and as long as they like. */
-const fieldName = /^(?:\d+|[A-Za-z]{1,20})$/;
 
 function problem(error: z.ZodError): string {
   const issue = error.issues[0];

@@ -5,16 +5,17 @@ import { parseChallenges } from "./challenge.ts";
 import { credentialFor, type CredentialEntry } from "./credentials.ts";
 import { digestOf, isDigest, verifyBytes } from "./digest.ts";
 import { canonicalHost, canonicalRegistry } from "./host.ts";
-import { isSameOrigin, type EgressContext } from "./egress.ts";
+import { isSameOrigin, judgeUrl, type EgressContext } from "./egress.ts";
 import { AppError, FastPathRefused, RangeRefused } from "./errors.ts";
 import { limits } from "./limits.ts";
-import { mediaTypes, parseJsonObject, parseManifest } from "./manifest.ts";
+import { mediaTypes, parseManifest } from "./manifest.ts";
 import { referrersAccept, referrersAt } from "./referrers.ts";
 import { formatReference, manifestName } from "./reference.ts";
 import { defaultRetryPolicy, withRetries, type RetryClock, type RetryPolicy } from "./retry.ts";
 import { parseContentRange } from "./content-range.ts";
 import { readCapped, refuseEncoding, statusError, type Asked } from "./status.ts";
-import { basicAuthorization, TokenCache } from "./token.ts";
+import { parseJsonObject } from "./strict-json.ts";
+import { basicAuthorization, pullScope, pushScope, TokenCache } from "./token.ts";
 import {
   defaultConnectTimeoutMs,
   header,
@@ -22,7 +23,9 @@ import {
   type Answer,
   type AnswerHead,
   type Asker,
+  type Body,
   type Landed,
+  type Method,
 } from "./transport.ts";
 import type {
   BlobAnswer,
@@ -33,8 +36,10 @@ import type {
   Index,
   Manifest,
   Reference,
-  Registry,
   RetryListener,
+  WritableRegistry,
+  WriteAnswer,
+  WriteRequest,
 } from "./types.ts";
 
 export type RegistryOptions = {
@@ -74,7 +79,19 @@ const manifestAccept = Object.values(mediaTypes).join(", ");
 /** Docker Hub's registry has another name than its references. */
 const dockerHubRegistry = "registry-1.docker.io";
 
-class HttpRegistry implements Registry {
+/** A request to a registry, and what it is sent for. */
+type Request = {
+  readonly method: Method;
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Body;
+  readonly answerTimeoutMs?: number;
+  readonly asked: Asked;
+  /** What a token is to allow; default: to read the repository. */
+  readonly scopes?: readonly string[];
+};
+
+class HttpRegistry implements WritableRegistry {
   readonly #options: RegistryOptions;
   readonly #transport: Transport;
   readonly #tokens: TokenCache;
@@ -282,6 +299,35 @@ class HttpRegistry implements Registry {
     return [];
   }
 
+  async write(reference: Reference, request: WriteRequest, signal: AbortSignal): Promise<WriteAnswer> {
+    const endpoint = this.#origin(reference);
+    const { method, target, body, mountFrom, answerTimeoutMs } = request;
+    const url = target instanceof URL ? target : this.#url(endpoint, reference, target);
+    const { answer } = await this.#ask(
+      endpoint,
+      reference,
+      {
+        method,
+        url,
+        headers: request.headers ?? {},
+        ...(body === undefined ? {} : { body }),
+        ...(answerTimeoutMs === undefined ? {} : { answerTimeoutMs }),
+        asked: request.asked,
+        scopes: [pushScope(reference.repository), ...(mountFrom === undefined ? [] : [pullScope(mountFrom)])],
+      },
+      this.#transport.ask,
+      signal,
+    );
+    const location = header(answer, "location");
+    return {
+      answer,
+      // Where the upload goes on may be anywhere that the policy allows.
+      ...(location === undefined || location === ""
+        ? {}
+        : { location: judgeUrl(location, url, endpoint.context).url }),
+    };
+  }
+
   async close(): Promise<void> {
     await this.#transport.close();
   }
@@ -343,7 +389,7 @@ class HttpRegistry implements Registry {
     return url;
   }
 
-  /** One request with what the registry wants to know of us: at most one new token, or Basic once it asks for it. */
+  /** A GET of `#ask`. */
   async #authorized<A extends AnswerHead>(
     endpoint: Endpoint,
     reference: Reference,
@@ -353,40 +399,54 @@ class HttpRegistry implements Registry {
     ask: Asker<A>,
     signal: AbortSignal,
   ): Promise<Landed<A>> {
+    return this.#ask(endpoint, reference, { method: "GET", url, headers, asked }, ask, signal);
+  }
+
+  /** One request with what the registry wants to know of us: at most one new token, or Basic once it asks for it. */
+  async #ask<A extends AnswerHead>(
+    endpoint: Endpoint,
+    reference: Reference,
+    request: Request,
+    ask: Asker<A>,
+    signal: AbortSignal,
+  ): Promise<Landed<A>> {
     const { context } = endpoint;
+    const { asked, scopes = [pullScope(reference.repository)], ...sent } = request;
     const credential = credentialFor(this.#options.credentials ?? [], {
       registry: endpoint.credentialHost,
       repository: reference.repository,
     });
-    const key = `${context.registry.origin} ${reference.repository}`;
+    const key = `${context.registry.origin} ${scopes.join(" ")}`;
     const stallCode = asked === "blob" ? "TransferStalled" : "RegistryUnreachable";
+    // An upload may be led to another origin, which is nobody to present credentials to.
+    const isOwn = isSameOrigin(request.url, context.registry);
     const send = async (authorization: string | undefined): Promise<Landed<A>> =>
       this.#transport.send(
         {
-          method: "GET",
-          url,
+          ...sent,
           context,
-          headers,
           stallCode,
-          ...(authorization === undefined ? {} : { authorization }),
+          ...(authorization === undefined || !isOwn ? {} : { authorization }),
         },
         ask,
         signal,
       );
     const known =
-      credential?.kind === "basic" && this.#basic.has(key)
-        ? basicAuthorization(credential)
-        : this.#tokens.get(key);
+      credential?.kind === "registry-token"
+        ? `Bearer ${credential.token}`
+        : credential?.kind === "basic" && this.#basic.has(key)
+          ? basicAuthorization(credential)
+          : this.#tokens.get(key);
     const first = await send(known);
     // A redirect's target is nobody to present credentials to.
-    if (first.answer.status !== 401 || first.isOtherOrigin) return first;
+    if (first.answer.status !== 401 || first.isOtherOrigin || !isOwn) return first;
     // Several lines of this header are one list (RFC 9110 section 5.3).
     const challenges = parseChallenges([first.answer.headers["www-authenticate"] ?? ""].flat().join(", "));
     await first.answer.discard();
     this.#tokens.forget(key);
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
-    if (bearer !== undefined) {
-      const token = await this.#tokens.fetch(key, bearer, reference.repository, credential, context, signal);
+    if (bearer !== undefined && credential?.kind !== "registry-token") {
+      const token = await this.#tokens.fetch(key, bearer, scopes, credential, context, signal);
       return send(token);
     }
     const takesBasic = challenges.some(({ scheme }) => scheme === "basic");
@@ -496,6 +556,6 @@ async function checkBlobAnswer<A extends AnswerHead>(
 }
 
 /** A client for all registries; it keeps connections and tokens until closed. */
-export function createRegistry(options: RegistryOptions = {}): Registry {
+export function createRegistry(options: RegistryOptions = {}): WritableRegistry {
   return new HttpRegistry(options);
 }

@@ -52,6 +52,8 @@ export async function withRetries<T>(
     readonly signal: AbortSignal;
     readonly clock?: RetryClock;
     readonly onRetry?: RetryListener | undefined;
+    /** Failures that this loop leaves to one around it. */
+    readonly isFinal?: (error: AppError) => boolean;
   },
 ): Promise<T> {
   const { policy, signal, clock = realClock } = options;
@@ -66,6 +68,7 @@ export async function withRetries<T>(
       return await work(progress);
     } catch (error) {
       if (signal.aborted || !(error instanceof AppError) || error.retry === "never") throw error;
+      if (options.isFinal?.(error) === true) throw error;
       attempt += 1;
       const waitMs = waitBefore(error, attempt, policy, clock.random);
       if (clock.nowMs() - sinceMs + waitMs > policy.budgetMs) throw error;

@@ -6,7 +6,14 @@ import { proxyWantsCredentials } from "./proxy.ts";
 import { header, type Answer, type AnswerHead } from "./transport.ts";
 
 /** What was asked for. */
-export type Asked = "manifest" | "blob" | "token" | "tags" | "referrers";
+export type Asked = "manifest" | "blob" | "token" | "tags" | "referrers" | "upload" | "push";
+
+const names: Partial<Record<Asked, string>> = {
+  tags: "tag list",
+  referrers: "list of referrers",
+  upload: "upload of a layer",
+  push: "push of the manifest",
+};
 
 /** Waiting time that a Retry-After header asks for, milliseconds, at most five minutes; undefined when it is none. */
 export function parseRetryAfter(value: string | undefined, nowMs: number): number | undefined {
@@ -25,7 +32,7 @@ export function statusError(
   host: string,
 ): AppError {
   const { status } = answer;
-  const what = asked === "tags" ? "tag list" : asked === "referrers" ? "list of referrers" : asked;
+  const what = names[asked] ?? asked;
   const context = { host, status };
   const afterMs = parseRetryAfter(header(answer, "retry-after"), Date.now());
   const retry = afterMs === undefined ? ({} as const) : ({ retry: { afterMs } } as const);

@@ -36,6 +36,16 @@ export function basicAuthorization(credential: Extract<Credential, { kind: "basi
   return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString("base64")}`;
 }
 
+/** To read a repository. */
+export function pullScope(repository: string): string {
+  return `repository:${repository}:pull`;
+}
+
+/** To read and write a repository. */
+export function pushScope(repository: string): string {
+  return `repository:${repository}:pull,push`;
+}
+
 export class TokenCache {
   readonly #transport: Transport;
   readonly #nowMs: () => number;
@@ -58,13 +68,13 @@ export class TokenCache {
   }
 
   /**
-   * Asks the challenge's realm for a token to pull one repository. The scope is our own, whatever the challenge asks for. The
+   * Asks the challenge's realm for a token for these scopes (`pullScope`, `pushScope`), whatever the challenge asks for. The
    * credential goes to the realm only, after the egress policy has judged it.
    */
   async fetch(
     key: string,
     challenge: Challenge,
-    repository: string,
+    scopes: readonly string[],
     credential: Credential | undefined,
     context: EgressContext,
     signal: AbortSignal,
@@ -84,9 +94,12 @@ export class TokenCache {
     }
     const { url } = judgeUrl(realm, context.registry, context);
     const service = challenge.parameters["service"];
-    const fields = { ...(service === undefined ? {} : { service }), scope: `repository:${repository}:pull` };
     const isRefresh = credential?.kind === "identity-token";
-    if (!isRefresh) for (const [name, value] of Object.entries(fields)) url.searchParams.set(name, value);
+    if (!isRefresh) {
+      if (service !== undefined) url.searchParams.set("service", service);
+      url.searchParams.delete("scope");
+      for (const scope of scopes) url.searchParams.append("scope", scope);
+    }
     const { answer } = await this.#transport.send(
       {
         method: isRefresh ? "POST" : "GET",
@@ -100,7 +113,8 @@ export class TokenCache {
         ...(isRefresh
           ? {
               body: new URLSearchParams({
-                ...fields,
+                ...(service === undefined ? {} : { service }),
+                scope: scopes.join(" "),
                 grant_type: "refresh_token",
                 client_id: "ocimodel",
                 refresh_token: credential.token,

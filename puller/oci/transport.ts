@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { X509Certificate } from "node:crypto";
+import { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
 import type { Dispatcher } from "undici";
 import { isSameOrigin, judgeUrl, type EgressContext } from "./egress.ts";
@@ -22,17 +23,26 @@ export type TransportOptions = {
   readonly environment: Readonly<Record<string, string | undefined>>;
 };
 
+/** GET and HEAD follow redirects, the others do not. */
+export type Method = "GET" | "HEAD" | "POST" | "PATCH" | "PUT";
+
 export type Exchange = {
-  readonly method: "GET" | "POST";
+  readonly method: Method;
   readonly url: URL;
   readonly context: EgressContext;
   readonly headers: Readonly<Record<string, string>>;
   /** Sent only to the origin of `url`, never to a redirect's target of another origin. */
   readonly authorization?: string;
-  readonly body?: string;
+  /** A function gives the body anew for each time that it is sent. */
+  readonly body?: Body;
   /** Code of a failure to get an answer, or to go on with it. */
   readonly stallCode?: FailureCode;
+  /** Longest wait for the head of the answer, milliseconds, where it is another than for all; the body is sent within it. */
+  readonly answerTimeoutMs?: number;
 };
+
+/** What a request carries. */
+export type Body = string | Uint8Array | (() => AsyncIterable<Uint8Array>);
 
 /** The head of an answer, whoever brought it. */
 export type AnswerHead = {
@@ -48,7 +58,7 @@ export type Answer = AnswerHead & {
 
 /** One request of an exchange, judged: what a client has to send and nothing else. */
 export type Hop = {
-  readonly method: "GET" | "POST";
+  readonly method: Method;
   readonly url: URL;
   /** The user named this target; else its address is judged before it is dialled. */
   readonly anyAddress: boolean;
@@ -56,8 +66,9 @@ export type Hop = {
   readonly isProxied: boolean;
   /** All headers but Host; with credentials only where they belong. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: Body;
   readonly stallCode: FailureCode;
+  readonly answerTimeoutMs?: number;
 };
 
 /** Performs one hop. Fails with AppError. */
@@ -184,7 +195,7 @@ export class Transport {
           `${url.host} answered ${answer.status} without one Location header`,
         );
       }
-      if (exchange.method !== "GET") {
+      if (exchange.method !== "GET" && exchange.method !== "HEAD") {
         throw new AppError(
           "PolicyRefused",
           `${url.host} redirects a ${exchange.method} request, which is refused`,
@@ -218,18 +229,21 @@ export class Transport {
       },
       ...(exchange.body === undefined ? {} : { body: exchange.body }),
       stallCode: exchange.stallCode ?? "RegistryUnreachable",
+      ...(exchange.answerTimeoutMs === undefined ? {} : { answerTimeoutMs: exchange.answerTimeoutMs }),
     };
   }
 
   /** Performs a hop with undici. */
   readonly ask: Asker<Answer> = async (hop, signal) => {
     const { url, stallCode } = hop;
+    const { body: sent } = hop;
     let answer: Dispatcher.ResponseData;
     try {
       answer = await request((hop.anyAddress ? this.#open : this.#guarded)(url), url, {
         method: hop.method,
         headers: hop.headers,
-        ...(hop.body === undefined ? {} : { body: hop.body }),
+        ...(sent === undefined ? {} : { body: typeof sent === "function" ? Readable.from(sent()) : sent }),
+        ...(hop.answerTimeoutMs === undefined ? {} : { headersTimeout: hop.answerTimeoutMs }),
         signal,
       });
     } catch (error) {

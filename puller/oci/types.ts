@@ -1,7 +1,8 @@
 // Types that the registry client gives to the rest of the puller. Data and ports only.
 
 import type { AppError } from "./errors.ts";
-import type { AnswerHead, Asker } from "./transport.ts";
+import type { Asked } from "./status.ts";
+import type { Answer, AnswerHead, Asker, Body, Method } from "./transport.ts";
 
 declare const digestBrand: unique symbol;
 /** A validated digest, `sha256:` + 64 or `sha512:` + 128 lower-case hex characters. Made only by `parseDigest`. */
@@ -132,6 +133,29 @@ export interface Registry extends BlobSource {
   listTags(reference: Reference, signal: AbortSignal): Promise<readonly string[]>;
   /** Closes all connections. */
   close(): Promise<void>;
+}
+
+/** One request of a push. */
+export type WriteRequest = {
+  readonly method: Method;
+  /** A path below the repository (`blobs/uploads/`), or a URL that an answer named as `location`. */
+  readonly target: string | URL;
+  readonly asked: Asked;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Body;
+  /** Another repository of the registry that is to be read by it. */
+  readonly mountFrom?: string;
+  /** Longest wait for the answer, the sending of the body included, milliseconds. */
+  readonly answerTimeoutMs?: number;
+};
+
+/** The answer to a WriteRequest, whatever its status, and where the upload goes on, judged by the egress policy. */
+export type WriteAnswer = { readonly answer: Answer; readonly location?: URL };
+
+/** A registry that may be written to: always itself, never a mirror. */
+export interface WritableRegistry extends Registry {
+  /** One HTTP exchange with at most one token refresh; retries belong to the caller. Fails with AppError. */
+  write(reference: Reference, request: WriteRequest, signal: AbortSignal): Promise<WriteAnswer>;
 }
 
 /** Told of each failed attempt that is going to be retried. */

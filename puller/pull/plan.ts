@@ -13,6 +13,8 @@ export type PlannedArchive = {
   readonly descriptor: Descriptor;
   readonly encoding: Exclude<ArtifactLayer["encoding"], "raw">;
   readonly singleFilePath?: SafePath;
+  /** The folder in it that is the model's; absent: all of it. */
+  readonly root?: string;
 };
 
 export type PullPlan = {
@@ -40,10 +42,17 @@ export function planPull(manifest: Manifest, artifact: ModelArtifact, globs: Glo
   const files = placed.flatMap(({ path, descriptor, encoding }): PlannedFile[] =>
     encoding === "raw" && path !== undefined && isWanted(path) ? [{ path, descriptor }] : [],
   );
-  const archives = placed.flatMap(({ descriptor, encoding, singleFilePath }): PlannedArchive[] =>
+  const archives = placed.flatMap(({ descriptor, encoding, singleFilePath, root }): PlannedArchive[] =>
     encoding === "raw"
       ? []
-      : [{ descriptor, encoding, ...(singleFilePath === undefined ? {} : { singleFilePath }) }],
+      : [
+          {
+            descriptor,
+            encoding,
+            ...(singleFilePath === undefined ? {} : { singleFilePath }),
+            ...(root === undefined ? {} : { root }),
+          },
+        ],
   );
   if (files.length === 0 && archives.length === 0) {
     const names = placed.flatMap(({ path }) => path ?? []).slice(0, 10);

@@ -144,12 +144,13 @@ export class Unpacking {
   ): Promise<Unpack> {
     const former = this.#attempts.get(archive);
     const directory = join(this.#layout.staging, randomBytes(8).toString("hex"));
-    const { encoding, singleFilePath } = archive;
+    const { encoding, singleFilePath, root } = archive;
     const order = {
       encoding,
       directory,
       globs: this.#globs,
       ...(singleFilePath === undefined ? {} : { singleFilePath }),
+      ...(root === undefined ? {} : { root }),
     };
     const begin = async (): Promise<Unpack> => {
       await onVolume("unpacking an archive", async () => mkdir(directory));

@@ -14,8 +14,9 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { entriesOf } from "../artifact/archive-entries.ts";
 import { baseName } from "../artifact/safe-path.ts";
-import { placeExtracted, tarEntries, type TarLimits } from "../artifact/tar.ts";
+import { placeExtracted, type TarLimits } from "../artifact/tar.ts";
 import type { LayerEncoding, SafePath } from "../artifact/types.ts";
 import { wantedBy, type Globs } from "../artifact/wanted-paths.ts";
 import { parseDigest } from "../oci/digest.ts";
@@ -33,6 +34,8 @@ export type UnpackOrder = {
   readonly globs: Globs;
   /** The path of the archive's file if it holds only that one, without its directory. */
   readonly singleFilePath?: SafePath;
+  /** The folder in it that is the model's; absent: all of it. */
+  readonly root?: string;
   readonly limits?: TarLimits;
 };
 
@@ -62,7 +65,7 @@ const mostSyncs = 2;
  */
 export async function unpackArchive(
   source: AsyncIterable<Uint8Array>,
-  { encoding, directory, globs, singleFilePath, limits }: UnpackOrder,
+  { encoding, directory, globs, singleFilePath, root, limits }: UnpackOrder,
   giveUp: () => void = () => undefined,
 ): Promise<readonly UnpackedEntry[]> {
   const isWanted = wantedBy(globs);
@@ -73,7 +76,11 @@ export async function unpackArchive(
   const all: SafePath[] = [];
   const entries: UnpackedEntry[] = [];
   try {
-    for await (const entry of tarEntries(source, encoding, limits)) {
+    for await (const entry of entriesOf(
+      source,
+      { encoding, ...(root === undefined ? {} : { root }) },
+      limits,
+    )) {
       const { path } = entry;
       if (entry.type === "directory") {
         if (isWanted(`${path}/`) || isWanted(path)) entries.push({ type: "directory", path });

@@ -294,11 +294,11 @@ describe("a config", () => {
     says,
   });
   testBadInputs("bad-configs", [
-    row("empty", bytes(""), "model config is not JSON"),
+    row("empty", bytes(""), "model config is not valid JSON in UTF-8"),
     row("a list", [], "model config is not a JSON object"),
     row("null", null, "model config is not a JSON object"),
-    row("no UTF-8", Buffer.from([0x7b, 0xff, 0x7d]), "model config is not UTF-8"),
-    row("a byte order mark", bytes("\uFEFF{}"), "model config is not JSON"),
+    row("no UTF-8", Buffer.from([0x7b, 0xff, 0x7d]), "model config is not valid JSON in UTF-8"),
+    row("a byte order mark", bytes("\uFEFF{}"), "model config is not valid JSON in UTF-8"),
     row(
       "two diff ids for one layer",
       { modelfs: { diffIds: [other, other] } },

@@ -90,6 +90,10 @@ describe("environment variables", () => {
       include: ["*.onnx\n*.pt", "pull", "leave no file"],
       exclude: ["*", "pull", "leave no file"],
       concurrency: ["0", "pull", '--concurrency "0"'],
+      to: ["BAD", "repack", '"BAD" has capital letters'],
+      platform: ["linux", "repack", '--platform "linux" is not OS/ARCH'],
+      "chunk-size": ["1", "repack", '--chunk-size "1" is no number of bytes'],
+      journal: ["/none/x", "repack", "journal /none/x cannot be read and written"],
       "bandwidth-limit": ["x", "pull", '"x"'],
       "progress-address": ["x", "pull", '--progress-address "x"'],
       "unused-models": ["some", "gc", '--unused-models "some" is none of keep, remove'],
@@ -124,6 +128,7 @@ describe("environment variables", () => {
     const [value, command, says] = proof[name] ?? ["", "", `the option ${name} has no proof here`];
     const common = {
       reference: `${registry.host}/ai/model:x`,
+      to: `${registry.host}/ai/image:x`,
       store: freshStore(),
       "plain-http": registry.host,
       cache: directory,

@@ -126,6 +126,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
       http: {
         // Port 0: the kernel gives a free one, which nobody can take in between; the log tells which.
         addr: `${address}:${options.namespace === undefined ? 0 : 5000}`,
+        // An upload through a proxy goes on through the proxy.
+        relativeurls: true,
         ...(isTls ? { tls: { certificate: file("registry.crt"), key: file("registry.key") } } : {}),
       },
       ...auth,

@@ -447,12 +447,12 @@ describe("configs", () => {
   const other = `layer ${digestOf("a")} is not compressed but its diff id is ${digestOf("b")}${again}`;
 
   it.each<[string, Uint8Array, string]>([
-    ["not JSON", Buffer.from("{"), "model config is not JSON"],
-    ["empty", Buffer.alloc(0), "model config is not JSON"],
-    ["with junk behind", Buffer.from("{} x"), "model config is not JSON"],
-    ["with a byte order mark", Buffer.from("\ufeff{}"), "model config is not JSON"],
-    ["with NaN", Buffer.from('{"a":NaN}'), "model config is not JSON"],
-    ["not UTF-8", Buffer.from([0x7b, 0xff]), "model config is not UTF-8"],
+    ["not JSON", Buffer.from("{"), "model config is not valid JSON in UTF-8"],
+    ["empty", Buffer.alloc(0), "model config is not valid JSON in UTF-8"],
+    ["with junk behind", Buffer.from("{} x"), "model config is not valid JSON in UTF-8"],
+    ["with a byte order mark", Buffer.from("\ufeff{}"), "model config is not valid JSON in UTF-8"],
+    ["with NaN", Buffer.from('{"a":NaN}'), "model config is not valid JSON in UTF-8"],
+    ["not UTF-8", Buffer.from([0x7b, 0xff]), "model config is not valid JSON in UTF-8"],
     ["a list", json([]), "model config is not a JSON object"],
     ["a string", json("x"), "model config is not a JSON object"],
     ["null", json(null), "model config is not a JSON object"],

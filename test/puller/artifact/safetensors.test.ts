@@ -151,15 +151,17 @@ describe("readSafetensorsHeader", () => {
       '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}';
     await expect(read(file(header, 4))).rejects.toMatchObject({
       code: "InvalidArtifact",
-      message: "header of a safetensors file has a key twice in one object, and so two meanings",
+      message: "header of a safetensors file has a key a twice in one object, and so two meanings",
     });
   });
 
   it("refuses what is not UTF-8 or not JSON without quoting it, and unknown element types as unsupported", async () => {
     await expect(read(file(Buffer.from([0x7b, 0xff, 0x7d])))).rejects.toThrow(
-      "header of a safetensors file is not UTF-8",
+      "header of a safetensors file is not valid JSON in UTF-8",
     );
-    await expect(read(file('{"secret'))).rejects.toThrow("header of a safetensors file is not JSON");
+    await expect(read(file('{"secret'))).rejects.toThrow(
+      "header of a safetensors file is not valid JSON in UTF-8",
+    );
     await expect(read(file(tensor("Q4", [1], [0, 4]), 4))).rejects.toMatchObject({
       code: "UnsupportedArtifact",
       message: 'safetensors file has a tensor "t" of unknown type "Q4"',
@@ -220,7 +222,7 @@ describe("readTransformerConfig", () => {
 
   it("refuses what is no object, and drops architectures that are no words", () => {
     expect(() => read2([1])).toThrow("config.json is not a JSON object");
-    expect(() => readTransformerConfig(Buffer.from("{"))).toThrow("config.json is not JSON");
+    expect(() => readTransformerConfig(Buffer.from("{"))).toThrow("config.json is not valid JSON in UTF-8");
     expect(read2({ architectures: ["a\nb"], model_type: 7 })).toEqual({});
     expect(read2({ architectures: "x", __proto__: { n_ctx: 5 } })).toEqual({});
   });

@@ -107,6 +107,14 @@ describe("an entry", () => {
       username: "u",
       token: "t",
     });
+    expect(one({ auth: base64("u:p"), identitytoken: "t", registrytoken: "r" })).toEqual({
+      kind: "registry-token",
+      username: "u",
+      token: "r",
+    });
+    expect(() => one({ registrytoken: "canary \n" })).toThrow(
+      'docker config c: auths["r.io"].registrytoken has characters that a bearer token cannot have',
+    );
     expect(one({ username: "u" })).toBeUndefined();
     expect(one({ email: "e" })).toBeUndefined();
   });

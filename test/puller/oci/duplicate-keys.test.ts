@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { duplicateKey } from "../../../puller/oci/duplicate-keys.ts";
-import { parseJsonObject } from "../../../puller/oci/manifest.ts";
+import { parseJsonObject } from "../../../puller/oci/strict-json.ts";
 
 describe("a key that stands twice", () => {
   test.each([

@@ -1,6 +1,8 @@
 // How long a token is used: what its server says, within reason; by a clock that does not jump.
 
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { parseReference } from "../../../puller/oci/reference.ts";
+import { createRegistry } from "../../../puller/oci/registry.ts";
 import { parseTokenAnswer, TokenCache } from "../../../puller/oci/token.ts";
 import { Transport } from "../../../puller/oci/transport.ts";
 import { startScriptedRegistry, type ScriptedRegistry } from "../../registry/scripted-registry.ts";
@@ -53,7 +55,7 @@ test("a token is kept for four fifths of its time, and only under its key", asyn
   await cache.fetch(
     "key",
     challenge,
-    "ai/model",
+    ["repository:ai/model:pull"],
     undefined,
     { registry: url, trustedHosts: new Set() },
     AbortSignal.timeout(5000),
@@ -67,4 +69,34 @@ test("a token is kept for four fifths of its time, and only under its key", asyn
   nowMs = 80_001;
   expect(cache.get("key")).toBeUndefined();
   await transport.close();
+});
+
+test("a registry token is sent as it is, and no token server is asked when it is refused", async () => {
+  const challenge = { "www-authenticate": `Bearer realm="${server.url}/token",service="s"` };
+  server.setScript(({ path, headers }) =>
+    path.startsWith("/token")
+      ? { body: '{"token":"anonymous"}' }
+      : headers.authorization === "Bearer canary-right"
+        ? { body: '{"tags":["x"]}' }
+        : { status: 401, headers: challenge },
+  );
+  const ask = async (token: string): Promise<readonly string[]> => {
+    const registry = createRegistry({
+      plainHTTPHosts: [server.host],
+      credentials: [
+        { host: server.host, path: "", credential: { kind: "registry-token", username: "", token } },
+      ],
+    });
+    try {
+      return await registry.listTags(parseReference(`${server.host}/ai/model`), AbortSignal.timeout(5000));
+    } finally {
+      await registry.close();
+    }
+  };
+  expect(await ask("canary-right")).toEqual(["x"]);
+  await expect(ask("canary-wrong")).rejects.toMatchObject({
+    code: "RegistryUnauthorized",
+    message: expect.not.stringContaining("canary"),
+  });
+  expect(server.requests.filter(({ path }) => path.startsWith("/token"))).toEqual([]);
 });
