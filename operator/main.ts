@@ -66,7 +66,10 @@ async function main(): Promise<number> {
     });
   }
   let controller: Controller | undefined;
-  const metrics = createMetrics(() => controller?.depth ?? 0);
+  const metrics = createMetrics(
+    () => controller?.depth ?? 0,
+    () => controller?.countedModels() ?? [],
+  );
   const kube = new KubeClient({
     kubeConfig: loadKubeConfig(),
     fieldManager: "ocimodel",

@@ -13,7 +13,7 @@ import type { EventRecorder } from "../kube/events.ts";
 import { ListWatch, type ListWatchOptions } from "../kube/list-watch.ts";
 import type { CacheChange, Kube, KubeObject, ObjectKey, Resource } from "../kube/types.ts";
 import { WorkQueue, type WorkResult } from "../kube/work-queue.ts";
-import type { Metrics } from "../server/metrics.ts";
+import type { CountedModel, Metrics } from "../server/metrics.ts";
 import { askProgress } from "./ask-progress.ts";
 import { ClusterHardware } from "./cluster-hardware.ts";
 import { pullOutcome } from "./pull-outcome.ts";
@@ -202,6 +202,14 @@ export class Controller {
     return this.#queue.busyMs;
   }
 
+  /** What the metrics tell of each Model. */
+  countedModels(): readonly CountedModel[] {
+    return this.#models.list().map(({ status }) => ({
+      reason: status?.conditions?.find(({ type }) => type === "Ready")?.reason ?? "Progressing",
+      verdicts: status?.variants?.map(({ verdict }) => verdict) ?? [],
+    }));
+  }
+
   /** Whether all local copies are complete. */
   get hasSynced(): boolean {
     return this.#caches().every(({ hasSynced }) => hasSynced);
@@ -360,7 +368,6 @@ export class Controller {
       return { kind: "retry", ...(afterMs === undefined ? {} : { notBeforeMs: afterMs }) };
     } finally {
       metrics.reconcileSeconds.observe((performance.now() - startedMs) / 1000);
-      this.#countModels();
     }
   }
 
@@ -382,17 +389,6 @@ export class Controller {
     modelBytes.inc({ source: "registry" }, outcome.fetchedBytes);
     modelBytes.inc({ source: "volume" }, outcome.foundBytes);
     modelStarts.inc({ start: outcome.fetchedBytes > 0 ? "cold" : "warm" });
-  }
-
-  #countModels(): void {
-    const { models, variants } = this.#deps.metrics;
-    models.reset();
-    variants.reset();
-    for (const model of this.#models.list()) {
-      const ready = model.status?.conditions?.find(({ type }) => type === "Ready");
-      models.inc({ reason: ready?.reason ?? "Progressing" });
-      for (const { verdict } of model.status?.variants ?? []) variants.inc({ verdict });
-    }
   }
 }
 

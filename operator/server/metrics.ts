@@ -19,8 +19,17 @@ export type Metrics = {
   readonly modelStarts: Counter<"start">;
 };
 
-/** Fresh metrics with a registry of their own. `queueDepth` is asked at each scrape. */
-export function createMetrics(queueDepth: () => number): Metrics {
+/** What is counted of one Model. */
+export type CountedModel = { readonly reason: string; readonly verdicts: readonly string[] };
+
+/**
+ * Fresh metrics with a registry of their own. `queueDepth` and `countedModels` are asked at each scrape: counting thousands of
+ * Models after each reconcile would take longer than the reconcile.
+ */
+export function createMetrics(
+  queueDepth: () => number,
+  countedModels: () => readonly CountedModel[] = () => [],
+): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -95,12 +104,20 @@ export function createMetrics(queueDepth: () => number): Metrics {
       help: "Models by the reason of their Ready condition.",
       labelNames: ["reason"],
       registers,
+      collect() {
+        this.reset();
+        for (const { reason } of countedModels()) this.inc({ reason });
+      },
     }),
     variants: new Gauge({
       name: "ocimodel_variants",
       help: "Variants of all Models by their verdict.",
       labelNames: ["verdict"],
       registers,
+      collect() {
+        this.reset();
+        for (const { verdicts } of countedModels()) for (const verdict of verdicts) this.inc({ verdict });
+      },
     }),
   };
 }

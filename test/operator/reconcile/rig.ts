@@ -152,7 +152,10 @@ export class Rig {
       { level: "debug", base: null },
       { write: (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>) },
     );
-    const metrics: Metrics = createMetrics(() => controller.depth);
+    const metrics: Metrics = createMetrics(
+      () => controller.depth,
+      () => controller.countedModels(),
+    );
     const configuration = configurationSchema.parse({
       pullerImage: "localhost/puller:1",
       runtimes: { engine: { image: "localhost/engine:1", formats: ["gguf"], cpu: true, port: 8080 } },
