@@ -62,7 +62,7 @@ export class EventRecorder {
       },
       type,
       reason,
-      message: message.slice(0, maxMessageLength),
+      message: message.slice(0, maxMessageLength).toWellFormed(),
       source: { component: this.#options.component },
       reportingComponent: this.#options.component,
       firstTimestamp: time,

@@ -25,7 +25,8 @@ const factors: Readonly<Record<string, number>> = {
  * Grammar: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
  */
 export function parseQuantity(text: string | number | undefined): number | undefined {
-  if (text === undefined) return undefined;
+  // What users write where the schema leaves everything open has the type of nothing.
+  if (typeof text !== "string" && typeof text !== "number") return undefined;
   const match = pattern.exec(String(text).trim());
   if (match === null) return undefined;
   const [, digits = "", exponent, suffix] = match;

@@ -188,8 +188,13 @@ class PodPlan {
       .filter(({ metadata }) => metadata.name.startsWith(prefix))
       .map((pod) => ({ pod, attempt: Number(pod.metadata.name.slice(prefix.length)) }))
       .sort((one, other) => other.attempt - one.attempt)[0];
+    // A name that is not free yet is not waited for.
+    const left = (this.#observed.leavingPods ?? [])
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => Number(name.slice(prefix.length)));
+    const free = Math.max(-1, ...left) + 1;
     if (latest === undefined) {
-      if (!isKnown || (dueMs !== undefined && dueMs <= nowMs)) this.create.push(render(0));
+      if (!isKnown || (dueMs !== undefined && dueMs <= nowMs)) this.create.push(render(free));
       else if (dueMs !== undefined) this.rechecks.push(dueMs - nowMs);
       this.isPending ||= !isKnown;
       return undefined;
@@ -210,7 +215,7 @@ class PodPlan {
     }
     const retryAtMs = Date.parse(endedAt) + retryDelayMs(report.results, latest.attempt);
     if (retryAtMs <= nowMs) {
-      this.create.push(render(latest.attempt + 1));
+      this.create.push(render(Math.max(latest.attempt + 1, free)));
     } else {
       this.kept.add(latest.pod.metadata.name);
       this.rechecks.push(retryAtMs - nowMs);

@@ -115,6 +115,15 @@ export async function observe(
         metadata.labels?.[componentLabel] === "inspect" &&
         (metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid),
     ),
+    leavingPods: world.pods
+      .list(key.namespace)
+      .filter(
+        ({ metadata: { deletionTimestamp, labels = {} } }) =>
+          deletionTimestamp !== undefined &&
+          labels[modelNameLabel] === key.name &&
+          labels[componentLabel] === "inspect",
+      )
+      .map(({ metadata }) => metadata.name),
     progress: new Map(
       answers.flatMap(([uid, progress]) => (progress === undefined ? [] : [[uid, progress] as const])),
     ),

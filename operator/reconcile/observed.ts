@@ -32,6 +32,8 @@ export type Observed = {
   readonly workloadPods: readonly Pod[];
   /** Inspect pods of this Model, not being deleted. */
   readonly inspectPods: readonly Pod[];
+  /** Names of inspect pods that are being deleted: on a node that is lost, for as long as nobody removes the node. */
+  readonly leavingPods?: readonly string[];
   /** Pods of any Model that have the claim mounted, also those that are being deleted. */
   readonly claimPods: readonly Pod[];
   /** Models that use the claim. */

@@ -283,10 +283,11 @@ function conditions(
       before?.status === draft.status
         ? before.lastTransitionTime
         : `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
+    // The API server replaces half a character, and what is read back would be another message each time.
     const message =
       draft.message.length > maxMessageLength
-        ? `${draft.message.slice(0, maxMessageLength - 1)}…`
-        : draft.message;
+        ? `${draft.message.slice(0, maxMessageLength - 1).toWellFormed()}…`
+        : draft.message.toWellFormed();
     return [
       { type, status: draft.status, reason: draft.reason, message, lastTransitionTime, observedGeneration },
     ];

@@ -10,6 +10,7 @@ import {
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
 import type {
   DiscoveryStatus,
+  Json,
   JsonObject,
   Model,
   ModelSpec,
@@ -195,7 +196,10 @@ export function tolerationsOf(
     patch !== null &&
     "tolerations" in patch &&
     Array.isArray(patch["tolerations"])
-      ? (patch["tolerations"] as readonly JsonObject[])
+      ? // Of another shape, they are the API server's to refuse.
+        (patch["tolerations"] as readonly Json[]).filter(
+          (each): each is JsonObject => typeof each === "object" && each !== null && !Array.isArray(each),
+        )
       : [];
   return [...(variant.runtime?.tolerations ?? spec.runtime?.tolerations ?? []), ...ofTemplate];
 }

@@ -1,8 +1,9 @@
 // Inspect pods and their ends as a cluster really shows them: wrong clocks, pods that never ran, answers that repeat no password.
 
 import { describe, expect, test } from "vitest";
-import type { Model } from "../../../operator/api/model.ts";
+import type { Model, ModelSpec } from "../../../operator/api/model.ts";
 import { configurationSchema } from "../../../operator/configuration.ts";
+import { nodeHardware, type Node } from "../../../operator/hardware/node-hardware.ts";
 import { decide } from "../../../operator/reconcile/decide.ts";
 import type { Observed } from "../../../operator/reconcile/observed.ts";
 import { modelStatus } from "../../../operator/reconcile/status.ts";
@@ -160,5 +161,49 @@ describe("an inspect pod", () => {
     });
     expect(JSON.stringify(conditions)).not.toContain("canary");
     expect(variants).toMatchObject([{ failure: { code: "InvalidReference" } }]);
+  });
+
+  test("that is being deleted on a lost node does not hold up the next", () => {
+    const each = new Case();
+    const [first] = each.settle();
+    expect(first).toMatch(/-0$/);
+    const observed = { ...each.observed(), leavingPods: [first ?? "", "another-inspect-12345678-7"] };
+    expect(decide(observed).create.map(({ metadata }) => metadata.name)).toEqual([first?.replace(/0$/, "1")]);
+  });
+
+  test("whose message is cut within a character: the status is what the API server gives back", () => {
+    for (const shift of ["", "x"]) {
+      const each = new Case();
+      const message = `${shift}${"\u{1f600}".repeat(600)}`;
+      each.ended(-5, each.told({ reference: each.reference, code: "ManifestNotFound", message }, -1));
+      each.settle();
+      for (const condition of each.model.status?.conditions ?? [])
+        expect(condition.message.isWellFormed()).toBe(true);
+    }
+  });
+});
+
+describe("what the schema leaves open and is of no sense", () => {
+  const node: Node = {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: "n", labels: { "kubernetes.io/arch": "amd64" } },
+    status: { allocatable: { cpu: "8", memory: "64Gi", pods: "110", "ephemeral-storage": "100Gi" } },
+  };
+  const tainted = nodeHardware({ ...node, spec: { taints: [{ key: "a", effect: "NoSchedule" }] } });
+  const hostile: readonly (readonly [string, Partial<ModelSpec>])[] = [
+    ["tolerations that are none", { template: { spec: { tolerations: [null, "x", [1]] } } }],
+    ["a limit that is no text", { runtime: { resources: { limits: { memory: { toString: 1 } } } } }],
+    ["a request that is no text", { puller: { resources: { requests: { memory: { toString: 1 } } } } }],
+    ["lists as maps", { template: { spec: { containers: { name: "runtime" }, volumes: 7 } } }],
+  ];
+  test.each(hostile)("%s: a decision is made all the same", (_what, spec) => {
+    const each = new Case();
+    const storage = { type: "Ephemeral", medium: "Memory" } as const;
+    each.model = { ...each.model, spec: { ...each.model.spec, storage, ...spec } };
+    each.ended(-5, each.told(facts(each.reference), -1));
+    const { choice } = decide({ ...each.observed(), nodes: [tainted] });
+    expect(choice?.verdicts).toMatchObject([{ name: "default", matchingNodes: [] }]);
+    expect(decide({ ...each.observed(), nodes: [nodeHardware(node)] }).apply.length).toBeGreaterThan(0);
   });
 });
