@@ -4,7 +4,7 @@
 import { AppError, FastPathRefused, RangeRefused } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { blobPath, type StoreLayout } from "../store/layout.ts";
-import { isWholeBlob, Partial } from "../store/partial.ts";
+import { isWholeBlob, Partial, type Verified } from "../store/partial.ts";
 import { modeOf } from "../transfer/schedule.ts";
 import { tuning } from "../transfer/tuning.ts";
 import type { FetchOptions } from "./fetch-options.ts";
@@ -26,7 +26,7 @@ export async function fetchBlob(
   descriptor: Descriptor,
   options: FetchOptions,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<Verified> {
   for (let attempt = 1; ; attempt += 1) {
     const partial =
       attempt === 1
@@ -37,8 +37,7 @@ export async function fetchBlob(
       const way = attempt === 1 ? options : { ...options, skipsMirrors: true };
       const hex = await transfer(partial, descriptor, way, watch.look, signal);
       watch.stop();
-      await partial.publish(hex);
-      return;
+      return await partial.publish(hex);
     } catch (error) {
       watch.stop();
       const isWrong = error instanceof AppError && error.code === "DigestMismatch";

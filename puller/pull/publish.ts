@@ -5,17 +5,20 @@ import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, symlink } from
 import { dirname, join } from "node:path";
 import { PlacedPaths } from "../artifact/safe-path.ts";
 import type { SafePath } from "../artifact/types.ts";
+import { eachOf } from "../each-of.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isSealedModelTrusted, readSeal, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
-import { stamp } from "../store/trust.ts";
+import { stampAll } from "../store/trust.ts";
 import type { PlannedArchive, PullPlan } from "./plan.ts";
 import type { UnpackedArchive } from "./unpacking.ts";
 
 type SealedFile = Seal["files"][number];
+
+const filesAtOnce = 4;
 
 /** File systems on which a link cannot be made; the file is copied then. */
 const linkless: ReadonlySet<string> = new Set([
@@ -57,9 +60,13 @@ export async function publishModel(
       for (const { path, descriptor } of plan.files) {
         signal.throwIfAborted();
         placed.claimFile(path, descriptor.digest);
-        await placeFile(blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes);
         files.push({ path, sizeBytes: descriptor.sizeBytes, digest: descriptor.digest });
       }
+      for (const directory of new Set(plan.files.map(({ path }) => dirname(join(aside, path)))))
+        await mkdir(directory, { recursive: true });
+      await eachOf(plan.files, filesAtOnce, signal, async ({ path, descriptor }) =>
+        placeFile(blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes),
+      );
       for (const archive of plan.archives) {
         const found = unpacked.get(archive);
         if (found === undefined) throw new Error("an archive was not unpacked");
@@ -103,7 +110,6 @@ export async function publishModel(
 }
 
 async function placeFile(blob: string, target: string, sizeBytes: number): Promise<void> {
-  await mkdir(dirname(target), { recursive: true });
   try {
     await link(blob, target);
   } catch (error) {
@@ -196,9 +202,11 @@ async function replaceDirectory(
 
 /** Notes what was verified in this run, so that the next start need not read it. */
 async function stampModel(layout: StoreLayout, seal: Seal, blobs: readonly Descriptor[]): Promise<void> {
-  for (const { path, sizeBytes, digest } of seal.files) {
-    if (digest === undefined) continue;
-    await stamp(layout, join(modelDirectory(layout, seal.name), path), { digest, sizeBytes });
-  }
-  for (const blob of blobs) await stamp(layout, blobPath(layout, blob.digest), blob);
+  const files = seal.files.flatMap(({ path, sizeBytes, digest }) =>
+    digest === undefined
+      ? []
+      : [{ path: join(modelDirectory(layout, seal.name), path), content: { digest, sizeBytes } }],
+  );
+  const stored = blobs.map((blob) => ({ path: blobPath(layout, blob.digest), content: blob }));
+  await stampAll(layout, [...files, ...stored]);
 }

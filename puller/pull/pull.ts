@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { fetchArtifact } from "../artifact/index.ts";
 import type { Globs } from "../artifact/wanted-paths.ts";
 import { modelDirectoryName } from "../contract.ts";
+import { eachOf } from "../each-of.ts";
 import { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
@@ -16,12 +17,12 @@ import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
 import { readSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
-import { hasTrustedBlob, stamp } from "../store/trust.ts";
+import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
 import { Turns, type TurnOptions } from "../store/turn.ts";
 import { keepUse, noteUse } from "../store/uses.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
 import { machineLimits } from "../transfer/machine-limits.ts";
-import { largeBlobBytes, planTransfer } from "../transfer/schedule.ts";
+import { largeBlobBytes, planTransfer, smallBlobBytes } from "../transfer/schedule.ts";
 import { tuning } from "../transfer/tuning.ts";
 import { fetchBlob, hasBlob } from "./fetch-blob.ts";
 import type { FetchOptions } from "./fetch-options.ts";
@@ -169,7 +170,7 @@ async function fetchAndPublish(
   };
 }
 
-/** Fetches blobs over the data plane, the largest first: what is left at the end is then little. */
+/** Fetches blobs over the data plane. */
 async function fetchAll(
   missing: readonly Descriptor[],
   request: Pick<PullRequest, "concurrency" | "bandwidthLimit" | "policy" | "slowest"> &
@@ -177,7 +178,8 @@ async function fetchAll(
   { registry, progress, log, clock, connections, turns }: PullDeps,
   signal: AbortSignal,
 ): Promise<TransferCounts | undefined> {
-  if (missing.length === 0) return undefined;
+  const [first] = missing;
+  if (first === undefined) return undefined;
   const { concurrency, bandwidthLimit, policy, slowest, reference, layout, onRetry, unpacking } = request;
   const limits = machineLimits();
   const planned = planTransfer(
@@ -198,11 +200,11 @@ async function fetchAll(
   });
   plane.start();
   const waiting = new Turns(layout, turns);
+  // Pullers of one model wait for each other; two models that share small blobs may fetch those twice.
+  const turnOfGroup = reference.digest ?? first.digest;
   let largeLeft = missing.filter(({ sizeBytes }) => sizeBytes >= largeBlobBytes).length;
   try {
-    const largestFirst = missing.toSorted((one, other) => other.sizeBytes - one.sizeBytes);
-    const unlessBroken = AbortSignal.any([signal, unpacking.broken]);
-    await eachOf(largestFirst, concurrency, unlessBroken, async (blob, ownSignal) => {
+    const fetchOne = async (blob: Descriptor, ownSignal: AbortSignal): Promise<void> => {
       const isLarge = blob.sizeBytes >= largeBlobBytes;
       const follower = unpacking.follower(blob);
       const options: FetchOptions = {
@@ -219,20 +221,65 @@ async function fetchAll(
         ...(clock === undefined ? {} : { clock }),
         ...(follower === undefined ? {} : { follower }),
       };
-      const isThere = async (): Promise<boolean> => hasBlob(layout, blob);
-      const how = await waiting.take(blob.digest, isThere, ownSignal, async () => {
-        await fetchBlob(blob, options, ownSignal);
-        await stamp(layout, blobPath(layout, blob.digest), blob);
-      });
-      if (how === "done by another") progress.add(blob.sizeBytes, "volume");
+      const verified = await fetchBlob(blob, options, ownSignal);
+      const note = blob.sizeBytes < smallBlobBytes ? remember : stamp;
+      await note(layout, blobPath(layout, blob.digest), blob, verified);
       if (isLarge) largeLeft -= 1;
       progress.completeFile();
-    });
+    };
+    const isThere = async (blob: Descriptor): Promise<boolean> => hasBlob(layout, blob);
+    const found = (blob: Descriptor): void => {
+      progress.add(blob.sizeBytes, "volume");
+      if (blob.sizeBytes >= largeBlobBytes) largeLeft -= 1;
+      progress.completeFile();
+    };
+    const { grouped, single } = inTurns(missing);
+    const fetchSingle = async (ownSignal: AbortSignal): Promise<void> =>
+      eachOf(single, concurrency, ownSignal, async (blob, each) => {
+        const how = await waiting.take(
+          blob.digest,
+          async () => isThere(blob),
+          each,
+          async () => fetchOne(blob, each),
+        );
+        if (how === "done by another") found(blob);
+      });
+    const fetchGroup = async (ownSignal: AbortSignal): Promise<void> => {
+      if (grouped.length === 0) return;
+      const areThere = async (): Promise<boolean> => {
+        for (const blob of grouped) if (!(await isThere(blob))) return false;
+        return true;
+      };
+      const how = await waiting.take(turnOfGroup, areThere, ownSignal, async () =>
+        eachOf(grouped, concurrency, ownSignal, async (blob, each) => {
+          // Whoever had the turn before may have brought a part of them.
+          if (await isThere(blob)) found(blob);
+          else await fetchOne(blob, each);
+        }),
+      );
+      if (how === "done by another") for (const blob of grouped) found(blob);
+    };
+    const unlessBroken = AbortSignal.any([signal, unpacking.broken]);
+    await eachOf([fetchSingle, fetchGroup], 2, unlessBroken, async (fetch, ownSignal) => fetch(ownSignal));
     await syncBlobs(layout);
     return plane.counts;
   } finally {
     await plane.stop();
   }
+}
+
+/** So many small blobs take one turn together: one for each would take longer than the blob. */
+const leastGrouped = 16;
+
+/** Which blobs are fetched in a turn of their own, the largest first since what is left at the end is then little, and which together. Pure. */
+export function inTurns(missing: readonly Descriptor[]): {
+  readonly single: readonly Descriptor[];
+  readonly grouped: readonly Descriptor[];
+} {
+  const largestFirst = missing.toSorted((one, other) => other.sizeBytes - one.sizeBytes);
+  const grouped = largestFirst.filter(({ sizeBytes }) => sizeBytes < smallBlobBytes);
+  if (grouped.length < leastGrouped) return { single: largestFirst, grouped: [] };
+  return { single: largestFirst.filter(({ sizeBytes }) => sizeBytes >= smallBlobBytes), grouped };
 }
 
 /** Makes the names of small blobs durable, once for all of them. */
@@ -274,31 +321,4 @@ async function refuseWithoutSpace(layout: StoreLayout, need: ReturnType<typeof s
   const free = await onVolume("asking for free space", async () => statfs(layout.root));
   checkSpace(need, { bytes: free.bavail * free.bsize, inodes: free.ffree, totalInodes: free.files });
   if (isInMemory(free)) checkMemory(need, await memoryRoom());
-}
-
-/** Works on items, so many at once; the first failure stops the others and is the one that is told. */
-async function eachOf<T>(
-  items: readonly T[],
-  concurrency: number,
-  signal: AbortSignal,
-  work: (item: T, signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const failed = new AbortController();
-  const own = AbortSignal.any([signal, failed.signal]);
-  const queue = items.values();
-  let failure: { readonly error: unknown } | undefined;
-  const worker = async (): Promise<void> => {
-    for (const item of queue) {
-      if (own.aborted) return;
-      try {
-        await work(item, own);
-      } catch (error) {
-        failure ??= { error };
-        failed.abort(error);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: concurrency }, worker));
-  signal.throwIfAborted();
-  if (failure !== undefined) throw failure.error;
 }

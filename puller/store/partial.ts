@@ -55,10 +55,17 @@ function mark(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 8);
 }
 
-async function newName(): Promise<string> {
+/** What marks partials of this process; the same for all of them. */
+let ownMark: Promise<string> | undefined;
+
+async function makeOwnMark(): Promise<string> {
   const ticks = (await startTicks(process.pid)) || "0";
-  const random = randomBytes(8).toString("hex");
-  return `${random}-${mark(hostname())}-${mark(bootIdentity())}-${process.pid}-${ticks}.part`;
+  return `${mark(hostname())}-${mark(bootIdentity())}-${process.pid}-${ticks}`;
+}
+
+async function newName(): Promise<string> {
+  ownMark ??= makeOwnMark();
+  return `${randomBytes(8).toString("hex")}-${await ownMark}.part`;
 }
 
 /** A partial without a writer: how to take it over (a copy where the writer may still live elsewhere), and its length. */
@@ -98,6 +105,9 @@ async function openNew(path: string): Promise<FileHandle> {
     }
   }
 }
+
+/** A file whose content was verified, by what shows a later write to it. */
+export type Verified = { readonly ino: bigint; readonly mtimeNs: bigint };
 
 export class Partial {
   readonly #layout: StoreLayout;
@@ -290,9 +300,10 @@ export class Partial {
 
   /**
    * Compares size and digest (hex, of what was written), syncs, and makes the blob visible under its digest: in this order. A
-   * partial whose sync failed is lost: what the kernel dropped, a second sync would not bring back.
+   * partial whose sync failed is lost: what the kernel dropped, a second sync would not bring back. Tells which file it was, so that
+   * one that is written to from here on is not taken for it.
    */
-  async publish(hex: string): Promise<void> {
+  async publish(hex: string): Promise<Verified> {
     const { digest, sizeBytes } = this.#descriptor;
     try {
       if (this.#map.doneBytes() !== sizeBytes || hex !== digestHex(digest)) {
@@ -302,12 +313,12 @@ export class Partial {
           { context: { digest, sizeBytes } },
         );
       }
-      await onVolume(`storing ${digest}`, async () => {
+      return await onVolume(`storing ${digest}`, async () => {
         await this.#syncing;
         if (this.#syncFailure !== undefined) throw this.#syncFailure as Error;
         if (this.journalOffset !== undefined) await this.#handle.truncate(sizeBytes);
-        const { size } = await this.#handle.stat();
-        if (size !== sizeBytes) {
+        const { size, ino, mtimeNs } = await this.#handle.stat({ bigint: true });
+        if (size !== BigInt(sizeBytes)) {
           throw new AppError(
             "DigestMismatch",
             `${digest} is ${size} bytes on the volume; the content was discarded`,
@@ -317,12 +328,12 @@ export class Partial {
         await this.#handle.sync();
         await this.#handle.close();
         const target = blobPath(this.#layout, digest);
-        await mkdir(dirname(target), { recursive: true });
         await placeBlob(this.#path, target, this.#descriptor);
         // Small blobs are many: their directory is synced once for all of them, before a model is made of them.
         if (sizeBytes >= journaledBlobBytes) await syncDirectory(dirname(target));
         // Empty by now, unless another process is fetching the same blob.
         await rmdir(dirname(this.#path)).catch(() => undefined);
+        return { ino, mtimeNs };
       });
     } catch (error) {
       await this.discard();
@@ -369,7 +380,7 @@ async function believed(
 /** Gives the checked file its final name. What is there already is kept if it is whole, replaced if it is damaged. */
 async function placeBlob(path: string, target: string, descriptor: Descriptor): Promise<void> {
   try {
-    await link(path, target);
+    await linkInto(path, target);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "EEXIST" && (await isWholeBlob(target, descriptor.sizeBytes))) {
@@ -377,11 +388,23 @@ async function placeBlob(path: string, target: string, descriptor: Descriptor): 
       return;
     }
     // Damaged, or a file system without links: rename replaces in one step.
+    await mkdir(dirname(target), { recursive: true });
     await rm(target, { recursive: true, force: true });
     await rename(path, target);
     return;
   }
   await unlink(path);
+}
+
+/** Links into a directory that the first blob of a kind has to make. */
+async function linkInto(path: string, target: string): Promise<void> {
+  try {
+    await link(path, target);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    await mkdir(dirname(target), { recursive: true });
+    await link(path, target);
+  }
 }
 
 /** Whether a blob is there as this store puts it there: a regular file of the right size. Its bytes were checked before. */

@@ -5,15 +5,19 @@ import { randomBytes } from "node:crypto";
 import { constants, type BigIntStats } from "node:fs";
 import { lstat, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { eachOf } from "../each-of.ts";
 import { digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { blobPath, readFlags, type StoreLayout } from "./layout.ts";
+import type { Verified } from "./partial.ts";
 
 /** What a file has to hold. */
 export type Content = Pick<Descriptor, "digest" | "sizeBytes">;
 
 const writableByAnybody = 0o222n;
+
+const stampsAtOnce = 4;
 
 /** Where the stamp of a file is: a copy of the same content is another file. */
 function stampFile(layout: StoreLayout, { digest }: Content, { ino }: BigIntStats): string {
@@ -35,31 +39,83 @@ function isOurs({ hasModes, ownerId }: StoreLayout, { mode, uid }: BigIntStats):
   return ownerId === undefined || uid === ownerId;
 }
 
-/** Notes that a file has the content of its digest: right after it was verified, or linked once more. */
-export async function stamp(layout: StoreLayout, path: string, descriptor: Content): Promise<void> {
+/** Stamps of small blobs between their fetch and the publication of their model: not worth a file, they are soon read again. */
+const remembered = new WeakMap<StoreLayout, Map<string, string>>();
+
+/** As `stamp`, for this process alone: should it end before the model is published, the file is read again. */
+export async function remember(
+  layout: StoreLayout,
+  path: string,
+  descriptor: Content,
+  verified: Verified,
+): Promise<void> {
   const status = await statOf(path);
-  // What somebody else put there meanwhile was never verified.
-  if (status?.isFile() !== true || !isOurs(layout, status)) return;
+  if (status === undefined || !isVerified(layout, status, verified)) return;
+  const own = remembered.get(layout) ?? new Map<string, string>();
+  remembered.set(layout, own);
+  own.set(stampFile(layout, descriptor, status), stampOf(status));
+}
+
+/**
+ * Notes that a file has the content of its digest: right after it was verified, or linked once more. `verified`: the file that it
+ * must be, unwritten since.
+ */
+export async function stamp(
+  layout: StoreLayout,
+  path: string,
+  descriptor: Content,
+  verified?: Verified,
+): Promise<void> {
+  await stampAll(layout, [{ path, content: descriptor, ...(verified === undefined ? {} : { verified }) }]);
+}
+
+/** What somebody else put there meanwhile, or wrote to, was never verified. */
+function isVerified(layout: StoreLayout, status: BigIntStats, verified?: Verified): boolean {
+  return (
+    status.isFile() &&
+    isOurs(layout, status) &&
+    (verified === undefined || (status.ino === verified.ino && status.mtimeNs === verified.mtimeNs))
+  );
+}
+
+/** As `stamp`, for files that may be names of one and the same. */
+export async function stampAll(
+  layout: StoreLayout,
+  files: readonly { readonly path: string; readonly content: Content; readonly verified?: Verified }[],
+): Promise<void> {
+  const noted = new Set<string>();
   try {
     await mkdir(layout.stamps, { recursive: true });
-    const file = stampFile(layout, descriptor, status);
-    const draft = `${file}.${randomBytes(6).toString("hex")}`;
-    await writeFile(draft, stampOf(status), { flag: "wx" });
-    await rename(draft, file);
   } catch {
-    // Without a stamp the file is read again next time.
+    return;
   }
+  await eachOf(files, stampsAtOnce, new AbortController().signal, async ({ path, content, verified }) => {
+    const status = await statOf(path);
+    if (status === undefined || !isVerified(layout, status, verified)) return;
+    const file = stampFile(layout, content, status);
+    if (noted.has(file)) return;
+    noted.add(file);
+    try {
+      const draft = `${file}.${randomBytes(6).toString("hex")}`;
+      await writeFile(draft, stampOf(status), { flag: "wx" });
+      await rename(draft, file);
+    } catch {
+      // Without a stamp the file is read again next time.
+    }
+  });
 }
 
 /** Whether the stamp of a file says that nothing has touched it since it was verified. */
 export async function isStamped(layout: StoreLayout, path: string, descriptor: Content): Promise<boolean> {
   const status = await statOf(path);
-  if (status?.isFile() !== true) return false;
+  return status?.isFile() === true && hasStamp(layout, status, descriptor);
+}
+
+async function hasStamp(layout: StoreLayout, status: BigIntStats, content: Content): Promise<boolean> {
+  const file = stampFile(layout, content, status);
+  if (remembered.get(layout)?.get(file) === stampOf(status)) return true;
   try {
-    return (
-      (await readFile(stampFile(layout, descriptor, status), { encoding: "utf8", flag: readFlags })) ===
-      stampOf(status)
-    );
+    return (await readFile(file, { encoding: "utf8", flag: readFlags })) === stampOf(status);
   } catch {
     return false;
   }
@@ -121,7 +177,7 @@ async function isGood(
   // Nobody here can have changed it, and there is nowhere to note anything.
   if (layout.isReadOnly) return true;
   if (!isOurs(layout, status)) return false;
-  if (await isStamped(layout, path, content)) return true;
+  if (await hasStamp(layout, status, content)) return true;
   if (!(await hasContent(path, content, signal))) return false;
   await stamp(layout, path, content);
   return true;

@@ -5,6 +5,9 @@ import { AppError } from "../oci/errors.ts";
 import { connectionSettings, Lane, OpenBlob } from "./lane.ts";
 import { sendFailure, type FromLane, type ThreadSettings, type ToLane } from "./messages.ts";
 
+/** A thread has several lanes where each connection is slow, or each blob small: less at once costs nothing there. */
+const furtherSlabBytes = 512 * 1024;
+
 const settings = workerData as ThreadSettings;
 const connection = connectionSettings(settings);
 const lanes = new Map<number, Lane>();
@@ -35,7 +38,9 @@ function take(message: ToLane): void {
     case "fetch": {
       let lane = lanes.get(message.lane);
       if (lane === undefined) {
-        lane = new Lane(connection, settings.slabBytes, post);
+        const slabBytes =
+          lanes.size === 0 ? settings.slabBytes : Math.min(settings.slabBytes, furtherSlabBytes);
+        lane = new Lane(connection, slabBytes, post);
         lanes.set(message.lane, lane);
       }
       lane.fetch(message, blobOf(message.blob));

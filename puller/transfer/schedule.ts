@@ -12,7 +12,7 @@ export type TransferMode = "stream" | "range";
 /** A blob from this size on is worth threads of its own, bytes. */
 export const { largeBlobBytes } = tuning;
 /** Blobs below this size are many to a model, and the wait for an answer counts, bytes. */
-const smallBlobBytes = 16 * 1024 * 1024;
+export const smallBlobBytes = 16 * 1024 * 1024;
 const mostThreads = 4;
 /** Connections at once where the user sets no limit. */
 export const defaultMostLanes = 16;
