@@ -16,7 +16,7 @@ import { observe, type World } from "./observe.ts";
 import type { Observed } from "./observed.ts";
 import type { Outcome } from "./outcome.ts";
 import { configMapResource, resourceOf } from "./resources.ts";
-import { modelStatus, type ActFailure } from "./status.ts";
+import { defectStatus, modelStatus, type ActFailure } from "./status.ts";
 
 export type ReconcileDeps = {
   readonly kube: Kube;
@@ -42,11 +42,21 @@ export async function reconcileModel(
 ): Promise<Outcome> {
   const observed = await observe(key, deps.world, signal);
   if (observed === undefined) return { kind: "done" };
-  const decision = decide(observed);
+  const decision = await decideOrTell(observed, deps, signal);
   const failure = await act(observed, decision, deps, signal);
   const status = modelStatus(observed, decision, failure);
   await writeStatus(observed.model, status, deps, signal);
   return outcomeOf(status, decision, failure);
+}
+
+/** The decision. A defect of ours is told in the status too, once, before the queue tries again: a log is not where users look. */
+async function decideOrTell(observed: Observed, deps: ReconcileDeps, signal: AbortSignal): Promise<Decision> {
+  try {
+    return decide(observed);
+  } catch (error) {
+    await writeStatus(observed.model, defectStatus(observed, error), deps, signal);
+    throw error;
+  }
 }
 
 /** Creates, applies and deletes; the first refusal becomes a reason, the rest is still tried. */

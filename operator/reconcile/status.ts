@@ -294,6 +294,28 @@ function conditions(
   });
 }
 
+/** What was known, and that nothing can be decided for a defect of the operator. */
+export function defectStatus(
+  { model, nowMs }: Pick<Observed, "model" | "nowMs">,
+  error: unknown,
+): ModelStatus {
+  const name = error instanceof Error ? error.name : typeof error;
+  const message = `a defect of the operator (${name}) keeps this Model from being worked on; what runs goes on, and the operator's log has the details`;
+  const drafts = {
+    Ready: { status: "Unknown", reason: "InternalError", message },
+    Reconciling: { status: "True", reason: "InternalError", message },
+  } as const;
+  const told = conditions(model, drafts, nowMs);
+  const others = (model.status?.conditions ?? []).filter(
+    ({ type }) => type !== "Stalled" && !told.some((each) => each.type === type),
+  );
+  return {
+    ...model.status,
+    observedGeneration: model.metadata.generation ?? 0,
+    conditions: [...told, ...others],
+  };
+}
+
 function phaseOf(drafts: Readonly<Partial<Record<ConditionType, Draft>>>, isSuspended: boolean): string {
   if (isSuspended) return "Suspended";
   if (drafts.Ready?.status === "True") return drafts.Ready.reason === "ScaledToZero" ? "Idle" : "Ready";
