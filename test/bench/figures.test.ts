@@ -6,7 +6,7 @@ import { positionOf } from "./chart.ts";
 import { columnOf, formatLimit, formatNumber } from "./format.ts";
 import { chooseScenarios, compareIds } from "./load-scenarios.ts";
 import { imageStart } from "../images/image-start.ts";
-import { renderReport } from "./report.ts";
+import { renderReport, verdictText } from "./report.ts";
 import { mergeResult, type SavedResult, type SavedResults } from "./results.ts";
 import { comparison, type Goal, type Scenario, type Variant } from "./scenario.ts";
 import { pace, requestedRange } from "./servers/origin.ts";
@@ -47,6 +47,20 @@ test("a figure alone is judged in its unit; one that is missing is a mistake, a 
   expect(judge(own, [runs("a", 0.1, 0.2, 0.14)])).toMatchObject({ figure: { median: 140 }, isMet: true });
   expect(() => judge({ ...own, of: { variant: "a", figure: "x" } }, [runs("a", 1)])).toThrow(/has no x/);
   expect(judge(goal, [runs("a", 1)])).toBeUndefined();
+});
+
+test.each([
+  // Goal 0.5: what cannot be avoided takes 0.6 of the peer.
+  ["within the goal", 1, 0.8, "met"],
+  ["beyond the goal, which is within reach", 1.5, 0.8, "**missed** (limit 0.40×)"],
+  ["beyond the goal, which nobody can reach", 1.5, 1.2, "out of reach here (limit 0.60×)"],
+])("a verdict says in words what stands between: %s", (_what, own, floor, words) => {
+  const verdict = judge({ ...goal, limit: wall("floor") }, [
+    runs("a", own),
+    runs("b", 2),
+    runs("floor", floor),
+  ]);
+  expect(verdict && verdictText(verdict)).toBe(words);
 });
 
 test("every round runs all variants, and each of them comes first in some round", () => {

@@ -10,6 +10,7 @@ import { endMeasured, ensureMeasure } from "./measure.ts";
 import { machineFacts } from "./machine.ts";
 import { saveResult } from "./results.ts";
 import { runScenario, type ScenarioResult } from "./run-scenario.ts";
+import { isOutOfReach } from "./statistics.ts";
 import { chooseScenarios, loadScenarios } from "./load-scenarios.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -17,10 +18,12 @@ const root = join(import.meta.dirname, "../..");
 function verdictLines({ id, series, leftOut }: ScenarioResult): readonly string[] {
   return [
     ...series.flatMap(({ name, verdicts }) =>
-      verdicts.map(
-        ({ goal, figure, isMet }) =>
-          `${isMet ? "met   " : "MISSED"} ${id} ${name}: ${goal.text}: ${formatNumber(figure.median)}${formatUnit(goal)} (goal ${formatLimit(goal)})`,
-      ),
+      verdicts.map((verdict) => {
+        const { goal, figure, isMet, limit } = verdict;
+        const word = isMet ? "met   " : isOutOfReach(verdict) ? "LIMIT " : "MISSED";
+        const least = limit === undefined ? "" : `, limit ${formatNumber(limit)}${formatUnit(goal)}`;
+        return `${word} ${id} ${name}: ${goal.text}: ${formatNumber(figure.median)}${formatUnit(goal)} (goal ${formatLimit(goal)}${least})`;
+      }),
     ),
     ...leftOut.map((reason) => `left out of ${id}: ${reason}`),
   ];

@@ -3,7 +3,7 @@
 import { columnOf, formatLimit, formatNumber, formatUnit } from "./format.ts";
 import type { SavedResult, SavedResults } from "./results.ts";
 import type { SeriesResult } from "./run-scenario.ts";
-import { spreadOf, type Spread, type VariantRuns } from "./statistics.ts";
+import { isOutOfReach, spreadOf, type Spread, type VariantRuns, type Verdict } from "./statistics.ts";
 
 const gibibyte = 2 ** 30;
 
@@ -17,15 +17,26 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), line(rule), ...rows.map(line)].join("\n");
 }
 
+/** A verdict in words: a goal that the machine forbids is no goal that was missed. */
+export function verdictText(verdict: Verdict): string {
+  const { goal, isMet, limit } = verdict;
+  if (isMet) return "met";
+  const stated = limit === undefined ? "" : ` (limit ${formatNumber(limit)}${formatUnit(goal)})`;
+  return isOutOfReach(verdict) ? `out of reach here${stated}` : `**missed**${stated}`;
+}
+
 function goalRows(result: SavedResult): readonly (readonly string[])[] {
   return result.series.flatMap((series) =>
-    series.verdicts.map(({ goal, figure, isMet }) => [
-      `${result.id}: ${result.title} (${series.name}): ${goal.text}`,
-      formatLimit(goal),
-      `${formatNumber(figure.median)}${formatUnit(goal)}`,
-      `${formatNumber(figure.min)}–${formatNumber(figure.max)}`,
-      isMet ? "met" : "**missed**",
-    ]),
+    series.verdicts.map((verdict) => {
+      const { goal, figure } = verdict;
+      return [
+        `${result.id}: ${result.title} (${series.name}): ${goal.text}`,
+        formatLimit(goal),
+        `${formatNumber(figure.median)}${formatUnit(goal)}`,
+        `${formatNumber(figure.min)}–${formatNumber(figure.max)}`,
+        verdictText(verdict),
+      ];
+    }),
   );
 }
 
@@ -102,7 +113,8 @@ export function renderReport({ area, results }: SavedResults): string {
 a fresh process, its start included; variants run in turn and in changing order after one warm-up round. The puller runs
 compiled, as its image starts it. It alone syncs what it wrote before it ends; the peers leave that to the kernel. Bold figures are medians, with
 minimum and maximum in parentheses; CPU is user and system time of everything a command started, and peak RSS that of its
-largest process, both from \`wait4\`.`,
+largest process, both from \`wait4\`. A limit is what the same ratio would be for work that cannot be avoided, measured in the same rounds; a goal below it
+is out of reach on this machine, for whatever program.`,
     "## Machine",
     machines(results),
     "## Repeat",

@@ -20,7 +20,18 @@ export function spreadOf(values: readonly number[]): Spread {
 /** Counted runs of a variant, in the order of the rounds. */
 export type VariantRuns = { readonly name: string; readonly runs: readonly Figures[] };
 
-export type Verdict = { readonly goal: Goal; readonly figure: Spread; readonly isMet: boolean };
+export type Verdict = {
+  readonly goal: Goal;
+  readonly figure: Spread;
+  readonly isMet: boolean;
+  /** Median of what the goal's limit came to: what nobody can go below on this machine. */
+  readonly limit?: number;
+};
+
+/** Whether the machine itself forbids the goal. */
+export function isOutOfReach({ goal, isMet, limit }: Verdict): boolean {
+  return !isMet && limit !== undefined && goal.atMost !== undefined && limit > goal.atMost;
+}
 
 /**
  * Judges a goal by its median over the rounds. A ratio is taken within each round, of runs that followed one another, so a slow
@@ -35,17 +46,27 @@ export function judge(goal: Goal, variants: readonly VariantRuns[]): Verdict | u
         if (value === undefined) throw new Error(`a run of ${name.variant} has no ${name.figure}`);
         return value;
       });
-  const own = values(goal.of);
   const other = goal.against === undefined ? undefined : values(goal.against);
-  if (own === undefined || (goal.against !== undefined && other === undefined)) return undefined;
+  if (goal.against !== undefined && other === undefined) return undefined;
   const unit = goal.unitSize ?? 1;
-  const figure = spreadOf(
-    own.map((value, round) => (other === undefined ? value / unit : value / (other[round] ?? Number.NaN))),
-  );
+  const spread = (name: FigureName): Spread | undefined => {
+    const own = values(name);
+    return (
+      own &&
+      spreadOf(
+        own.map((value, round) =>
+          other === undefined ? value / unit : value / (other[round] ?? Number.NaN),
+        ),
+      )
+    );
+  };
+  const figure = spread(goal.of);
+  if (figure === undefined) return undefined;
+  const limit = goal.limit === undefined ? undefined : spread(goal.limit)?.median;
   const isMet =
     (goal.atMost === undefined || figure.median <= goal.atMost) &&
     (goal.atLeast === undefined || figure.median >= goal.atLeast);
-  return { goal, figure, isMet };
+  return { goal, figure, isMet, ...(limit === undefined ? {} : { limit }) };
 }
 
 /** The order of a round: each round begins with another variant, and every second one goes backwards. */
@@ -59,7 +80,7 @@ export function roundOrder<T>(items: readonly T[], round: number): readonly T[] 
 export function unknownVariants(series: Series): readonly string[] {
   const names = new Set(series.variants.map(({ name }) => name));
   return series.goals
-    .flatMap(({ of, against }) => [of, ...(against === undefined ? [] : [against])])
+    .flatMap(({ of, against, limit }) => [of, against ?? [], limit ?? []].flat())
     .map(({ variant }) => variant)
     .filter((name) => !names.has(name));
 }

@@ -38,21 +38,28 @@ const smallFiles: Scenario = {
   id: "T13",
   area: "pull",
   title: "300 files of 1 MiB, against oras",
-  method: "Wall time with each client's defaults. Every file is checked, synced and published by the puller.",
+  method:
+    "Wall time with each client's defaults. Every file is checked, synced and published by the puller; `oras` syncs nothing. The limit is the puller's time for one such file alone, which is that of its start.",
   prepare: async (bench) => {
     const contents = await bench.contents.randoms(bench.isTiny ? 20 : 300, bench.size(mebibyte, 4096));
     const artifact = bench.artifact("bench/small", contents);
-    const server = await bench.nginx([artifact]);
+    const [first] = contents;
+    if (first === undefined) return [];
+    const one = bench.artifact("bench/small-one", [first]);
+    const server = await bench.nginx([artifact, one]);
     const oras = await bench.peer("oras");
     if (server === undefined) return [];
+    const alone = pullerPull(bench.puller, { server, artifact: one }, { name: "puller, one file" });
+    const limit = { variant: alone.name, figure: "wallSeconds" };
     const target = { server, artifact };
     return bench.storages.map((storage) =>
       comparison(`nginx, ${storage.name}`, storage, artifact.sizeBytes, [
         { variant: pullerPull(bench.puller, target) },
         {
           variant: oras && orasPull(oras, target),
-          goals: [{ text: "wall, against oras", figure: "wallSeconds", atMost: 0.8 }],
+          goals: [{ text: "wall, against oras", figure: "wallSeconds", atMost: 0.8, limit }],
         },
+        { variant: alone },
       ]),
     );
   },

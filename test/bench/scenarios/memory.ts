@@ -18,7 +18,7 @@ const hugeBlob = {
   digest: "sha256:74e9f015a41deb3f0e19548e8ff01a5ec2c97734bd52c2bf142946a073882cc0",
 };
 /** How long the pull of that blob is watched, seconds. Its hash alone takes two minutes, and its memory shows in the first. */
-const watchedSeconds = 30;
+const watchedSeconds = 15;
 
 /**
  * A volume on which a file of 200 GiB has room although the machine has less: a tmpfs that promises it, from whose files what was

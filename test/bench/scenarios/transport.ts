@@ -1,9 +1,9 @@
 // T6, T7 and T8: TLS, a cap on each connection, and how near the physical floor the puller comes.
 
-import { join } from "node:path";
 import { aria2Download, curlThenDigest, pullerPull } from "../clients.ts";
 import { gibibyte } from "../content.ts";
-import { comparison, type Figures, type Scenario, type Variant } from "../scenario.ts";
+import { floorVariant } from "../floor.ts";
+import { comparison, type Scenario } from "../scenario.ts";
 
 const tls: Scenario = {
   id: "T6",
@@ -78,8 +78,6 @@ const cappedConnections: Scenario = {
   },
 };
 
-const floorProgram = join(import.meta.dirname, "../programs/floor.ts");
-
 const floor: Scenario = {
   id: "T8",
   area: "pull",
@@ -92,32 +90,7 @@ const floor: Scenario = {
     const server = await bench.nginx([artifact], { cpu: bench.cpus.server });
     if (server === undefined) return [];
     const { client: cpu } = bench.cpus;
-    const path = `/v2/${artifact.repository}/blobs/${content.digest}`;
-    const variant: Variant = {
-      name: "floor",
-      command: (place) => ({
-        argv: [
-          bench.puller.node,
-          floorProgram,
-          `${server.url}${path}`,
-          String(content.sizeBytes),
-          join(place, "file"),
-        ],
-        cpu,
-      }),
-      after: async (_place, run) => {
-        const figures = JSON.parse(run.stdout) as Figures;
-        if (figures["receivedBytes"] !== content.sizeBytes)
-          throw new Error(`the floor program received ${figures["receivedBytes"]} bytes`);
-        const { receiveCpuSeconds = 0, hashCpuSeconds = 0, writeCpuSeconds = 0 } = figures;
-        return {
-          receiveCpuSeconds,
-          hashCpuSeconds,
-          writeCpuSeconds,
-          floorCpuSeconds: receiveCpuSeconds + hashCpuSeconds + writeCpuSeconds,
-        };
-      },
-    };
+    const variant = floorVariant(bench, { server, artifact }, content, cpu);
     return bench.storages.map((storage) => ({
       name: `nginx, ${storage.name}`,
       directory: storage.directory,

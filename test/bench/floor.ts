@@ -1,0 +1,44 @@
+// The physical floor of a pull on this machine, measured beside it: receiving, hashing and writing the bytes, each alone.
+
+import { join } from "node:path";
+import type { Bench } from "./bench.ts";
+import type { Target } from "./clients.ts";
+import type { Content } from "./content.ts";
+import type { Figures, Variant } from "./scenario.ts";
+
+const program = join(import.meta.dirname, "programs/floor.ts");
+
+/** The CPU time that no client can go below: `floorCpuSeconds` is the sum of its three parts, without the start of the process. */
+export function floorVariant(
+  bench: Bench,
+  { server, artifact }: Target,
+  content: Content,
+  cpu: number,
+): Variant {
+  const path = `/v2/${artifact.repository}/blobs/${content.digest}`;
+  return {
+    name: "floor",
+    command: (place) => ({
+      argv: [
+        bench.puller.node,
+        program,
+        `${server.url}${path}`,
+        String(content.sizeBytes),
+        join(place, "file"),
+      ],
+      cpu,
+    }),
+    after: async (_place, run) => {
+      const figures = JSON.parse(run.stdout) as Figures;
+      if (figures["receivedBytes"] !== content.sizeBytes)
+        throw new Error(`the floor program received ${figures["receivedBytes"]} bytes`);
+      const { receiveCpuSeconds = 0, hashCpuSeconds = 0, writeCpuSeconds = 0 } = figures;
+      return {
+        receiveCpuSeconds,
+        hashCpuSeconds,
+        writeCpuSeconds,
+        floorCpuSeconds: receiveCpuSeconds + hashCpuSeconds + writeCpuSeconds,
+      };
+    },
+  };
+}
