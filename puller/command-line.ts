@@ -2,6 +2,7 @@
 
 import { parseArgs } from "node:util";
 import { AppError } from "./oci/errors.ts";
+import { shownReference } from "./oci/reference.ts";
 
 export const commandNames = [
   "inspect",
@@ -333,7 +334,9 @@ export function parseCommandLine(
   }
   const command = commandNames.find((name) => name === first);
   if (command === undefined)
-    throw usage(`there is no command ${JSON.stringify(first.slice(0, 40))}${nearest(first, commandNames)}`);
+    throw usage(
+      `there is no command ${JSON.stringify(shownReference(first).slice(0, 40))}${nearest(first, commandNames)}`,
+    );
   const own = options.filter(({ commands }) => commands.includes(command));
   if (rest.includes("--help") || rest.includes("-h")) return { kind: "help", text: helpText(command) };
   const given = parseFlags(command, own, rest);
@@ -395,7 +398,7 @@ function parseFlags(
   for (const token of tokens) {
     if (token.kind === "positional") {
       throw usage(
-        `${JSON.stringify(token.value.slice(0, 80))} is not expected; every value has a flag`,
+        `${JSON.stringify(shownReference(token.value).slice(0, 80))} is not expected; every value has a flag`,
         command,
       );
     }

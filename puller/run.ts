@@ -85,7 +85,7 @@ function parseMirrors(values: readonly string[]): readonly { readonly host: stri
     if (equals < 1) {
       throw new AppError(
         "InvalidUsage",
-        `--mirror ${JSON.stringify(value.slice(0, 100))} is not HOST=URL, such as docker.io=https://mirror.example.com`,
+        `--mirror ${JSON.stringify(shownReference(value).slice(0, 100))} is not HOST=URL, such as docker.io=https://mirror.example.com`,
       );
     }
     return { host: value.slice(0, equals), url: value.slice(equals + 1) };

@@ -10,7 +10,7 @@ import { AppError, FastPathRefused, RangeRefused } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { mediaTypes, parseManifest } from "./manifest.ts";
 import { referrersAccept, referrersAt } from "./referrers.ts";
-import { formatReference, manifestName } from "./reference.ts";
+import { formatReference, manifestName, shownReference } from "./reference.ts";
 import { defaultRetryPolicy, withRetries, type RetryClock, type RetryPolicy } from "./retry.ts";
 import { parseContentRange } from "./content-range.ts";
 import { readCapped, refuseEncoding, statusError, type Asked } from "./status.ts";
@@ -472,7 +472,7 @@ function parseHost(text: string, flag: string): string {
   if (host === undefined) {
     throw new AppError(
       "InvalidUsage",
-      `${flag} ${JSON.stringify(text.slice(0, 100))} is no host; expected host or host:port, without scheme and path`,
+      `${flag} ${JSON.stringify(shownReference(text).slice(0, 100))} is no host; expected host or host:port, without scheme and path`,
     );
   }
   return host;

@@ -77,6 +77,27 @@ describe("help", () => {
   });
 });
 
+test("a password in a value that is none of its flag is not shown", async () => {
+  const store = mkdtempSync(join(tmpdir(), "ocimodel-cli-"));
+  try {
+    for (const value of ["https://user:canary@m.example.com", "user:can/ary-canary@m.example.com/x"]) {
+      for (const more of [
+        [`--mirror=${value}`],
+        [`--trusted-host=${value}`],
+        [`--plain-http=${value}`],
+        [value],
+      ]) {
+        const run = await runInProcess(["pull", "--reference=r.example.com/a", `--store=${store}`, ...more]);
+        expect(run).toMatchObject({ exitCode: 64, termination: { code: "InvalidUsage" } });
+        expect(run.termination.message).toContain("***@m.example.com");
+        expect(JSON.stringify(run)).not.toContain("canary");
+      }
+    }
+  } finally {
+    rmSync(store, { recursive: true });
+  }
+});
+
 describe("environment variables", () => {
   test.each(options.map(({ name }) => name))("stand for --%s", async (name) => {
     // A value that only this flag refuses, or that shows that it was taken.
