@@ -36,6 +36,9 @@ export const operatorReasons = {
   PVCPending: "The claim of the volume is not there, or not bound.",
   NodeCacheNotReady: "The cache of the nodes is prepared on no node yet.",
   ClaimMismatch: "The claim that is there cannot be used as spec.storage states; the message says why.",
+  ImageVolume: "The model is an image that the nodes mount themselves.",
+  ImageVolumeUnsupported: "A node that the model fits cannot mount images; the message says which, and why.",
+  NotAnImage: "The artifact cannot be mounted as an image; puller repack makes one of it.",
   PullOOMKilled: "The puller was killed for lack of memory; raise spec.puller.resources.",
   PullEvicted: "A pod was evicted while pulling, most often for lack of ephemeral storage.",
   PullDeadlineExceeded:

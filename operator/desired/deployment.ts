@@ -1,13 +1,14 @@
 // The Deployment of a Model: the puller as init container, the runtime beside the model it fetched. Pure.
 
 import { modelDirectoryName } from "../../puller/contract.ts";
-import type { Json, JsonObject, NodeSelectorRequirement, RuntimeSpec } from "../api/model.ts";
+import type { Json, JsonObject, Model, NodeSelectorRequirement, RuntimeSpec } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
 import { runtimeImage } from "../selection/runtime-image.ts";
 import type { Placement } from "../selection/types.ts";
 import { deviceTolerations } from "../selection/tolerations.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
+import { imageModelFolder } from "./image-volume.ts";
 import {
   defaultModelMountPath,
   digestAnnotation,
@@ -59,7 +60,7 @@ function mergeEnvironment(variables: readonly JsonObject[]): readonly JsonObject
 type StoredInput = WorkloadInput & { readonly storage: StoragePlan };
 
 function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject {
-  const { model, artifact, placement, runtime } = input;
+  const { model, artifact, placement, runtime, storage } = input;
   const { definition } = runtime;
   const mountPath = settings.mountPath ?? defaultModelMountPath;
   const usesDevice = placement.accelerator !== "none";
@@ -117,7 +118,10 @@ function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject
         mountPath,
         name: modelVolumeName,
         readOnly: true,
-        subPath: `models/${modelDirectoryName(artifact.digest, include ?? [], exclude ?? [])}`,
+        subPath:
+          storage.isImage === true
+            ? imageModelFolder
+            : `models/${modelDirectoryName(artifact.digest, include ?? [], exclude ?? [])}`,
       },
       { mountPath: "/tmp", name: temporaryVolumeName },
       ...(definition.sharedMemory ? [{ mountPath: "/dev/shm", name: "shared-memory" }] : []),
@@ -180,6 +184,12 @@ function nodeAffinity(
   return Object.keys(both).length === 0 ? {} : { nodeAffinity: both };
 }
 
+/** The node pulls the image with the credentials that the puller would have. */
+function imagePullSecrets(model: Model): JsonObject {
+  const { pullSecrets = [] } = model.spec.source;
+  return pullSecrets.length === 0 ? {} : { imagePullSecrets: pullSecrets.map(({ name }) => ({ name })) };
+}
+
 /** The complete Deployment. */
 export function workloadDeployment(input: WorkloadInput): KubeObject {
   const { model, artifact, placement, variantName, runtime } = input;
@@ -211,7 +221,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
       automountServiceAccountToken: false,
       containers: [runtimeContainer(stored, settings)],
       enableServiceLinks: false,
-      initContainers: [pullContainer(stored)],
+      ...(storage.isImage === true ? imagePullSecrets(model) : { initContainers: [pullContainer(stored)] }),
       securityContext: podSecurityContext,
       terminationGracePeriodSeconds: 30,
       ...(tolerations.length === 0 ? {} : { tolerations }),
@@ -221,7 +231,7 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
         ...(runtime.definition.sharedMemory
           ? [{ name: "shared-memory", emptyDir: { medium: "Memory" } }]
           : []),
-        ...registryVolumes(model),
+        ...(storage.isImage === true ? [] : registryVolumes(model)),
       ],
     },
   };

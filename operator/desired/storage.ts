@@ -1,10 +1,12 @@
 // The volume of a Model's pods: what kind it is, how pods share it, and what it costs the node. Pure.
 
 import { modelDirectoryName } from "../../puller/contract.ts";
+import { resolveRelativeReference } from "../../puller/oci/reference.ts";
 import type { JsonObject } from "../api/model.ts";
 import { parseQuantity } from "../kube/quantity.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import { claimLabelValue, claimSharing, wantedClaimName, type Sharing } from "./claim.ts";
+import { usesImageVolume } from "./image-volume.ts";
 import { claimLabel, modelDirectoryAnnotation, modelVolumeName, volumeBytesAnnotation } from "./names.ts";
 import type { WorkloadInput } from "./types.ts";
 import { statedBytes, volumeNeed } from "./volume-need.ts";
@@ -13,6 +15,8 @@ import { statedBytes, volumeNeed } from "./volume-need.ts";
 export type StoragePlan = {
   /** The entry in the pod's `volumes`. */
   readonly volume: JsonObject;
+  /** The node brings the model itself: there is nothing for a puller to do. */
+  readonly isImage?: boolean;
   /** To be requested of the node's disk, bytes; 0 where the volume is not there. */
   readonly ephemeralStorageBytes: number;
   /** Held in RAM by the volume, bytes: every container that runs beside it needs as much more. */
@@ -51,6 +55,25 @@ export function storagePlan({
         [volumeBytesAnnotation]: String(need.limit),
       },
       podAffinity: sharing === "OneNode" ? onNodeOfClaim(value) : undefined,
+    };
+  }
+  if (usesImageVolume(model)) {
+    return {
+      volume: {
+        name: modelVolumeName,
+        // What was chosen is what is mounted, whatever the tag says by then.
+        image: {
+          reference: resolveRelativeReference(artifact.reference, `@${artifact.digest}`),
+          pullPolicy: "IfNotPresent",
+        },
+      },
+      isImage: true,
+      ephemeralStorageBytes: 0,
+      memoryBytes: 0,
+      sharing: undefined,
+      labels: {},
+      annotations: {},
+      podAffinity: undefined,
     };
   }
   const stated = statedBytes(model);

@@ -15,6 +15,7 @@ export type Node = KubeObject & {
   };
   readonly status?: {
     readonly allocatable?: Readonly<Record<string, string>>;
+    readonly nodeInfo?: { readonly kubeletVersion?: string; readonly containerRuntimeVersion?: string };
     readonly capacity?: Readonly<Record<string, string>>;
   };
 };
@@ -33,6 +34,7 @@ export function nodeHardware(node: Node): NodeHardware {
 
 function readNode(node: Node): NodeHardware {
   const labels = node.metadata.labels ?? {};
+  const { nodeInfo } = node.status ?? {};
   const allocatable = node.status?.allocatable ?? {};
   const cpuCores = parseQuantity(allocatable["cpu"]);
   const memoryBytes = parseQuantity(allocatable["memory"]);
@@ -45,6 +47,10 @@ function readNode(node: Node): NodeHardware {
   return {
     name: node.metadata.name,
     ...(architecture === undefined ? {} : { architecture }),
+    ...(nodeInfo?.kubeletVersion === undefined ? {} : { kubeletVersion: nodeInfo.kubeletVersion }),
+    ...(nodeInfo?.containerRuntimeVersion === undefined
+      ? {}
+      : { containerRuntime: nodeInfo.containerRuntimeVersion }),
     ...(platform === undefined ? {} : { platform }),
     ...(operatingSystem === undefined ? {} : { operatingSystem }),
     ...(cpuCores === undefined ? {} : { allocatableCpuMillis: Math.round(cpuCores * 1000) }),

@@ -67,6 +67,10 @@ export type NodeHardware = {
   readonly hardwareKey?: string;
   /** kubernetes.io/arch; undefined when unlabelled. */
   readonly architecture?: string;
+  /** As the kubelet states it: `v1.36.3`. */
+  readonly kubeletVersion?: string;
+  /** Name and version as the kubelet states them: `containerd://2.2.0`. */
+  readonly containerRuntime?: string;
   readonly platform?: Platform;
   readonly operatingSystem?: string;
   readonly allocatableCpuMillis?: number;

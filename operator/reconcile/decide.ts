@@ -9,6 +9,7 @@ import {
 import type { CopyStatus, VariantSpec, VariantStatus } from "../api/model.ts";
 import type { FootprintStatus, ReselectionStatus } from "../api/model.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
+import { usesImageVolume } from "../desired/image-volume.ts";
 import { modelService } from "../desired/service.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { SelectionInput } from "../selection/choose-variant.ts";
@@ -16,6 +17,7 @@ import type { Candidate, Choice, Footprint, Share } from "../selection/types.ts"
 import { canMount, desiredClaim, unusedClaims } from "./claims.ts";
 import { planCollection, type CollectionPlan } from "./collection.ts";
 import { copiesOf, preferredNodes, selectedDirectories } from "./copies.ts";
+import { imageVolumeState } from "./image-volume.ts";
 import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
 import { isPerHardware, runningShares, workloadParts } from "./placements.ts";
@@ -186,13 +188,17 @@ function isStillSurging({ model, ...observed }: Observed, choice: Choice | undef
 /** The workload: claim, a Deployment for each class of nodes, Service; and Deployments of classes that are over. */
 function desiredWorkload(
   observed: Observed,
-  { candidate, shares }: Extract<Choice, { kind: "selected" }>,
+  choice: Extract<Choice, { kind: "selected" }>,
   isSurging: boolean,
   copies: readonly CopyStatus[],
 ): { readonly apply: readonly KubeObject[]; readonly remove: readonly KubeObject[] } {
   // Pods without their claim would only wait, and what runs stays.
   if (!canMount(observed)) return { apply: [], remove: [] };
   const { model } = observed;
+  const { candidate, shares } = choice;
+  // Nor would pods with an empty directory be of use.
+  if (usesImageVolume(model) && imageVolumeState(observed, choice).status !== "True")
+    return { apply: [], remove: [] };
   const artifacts = shares.filter(({ replicas }) => replicas > 0).map((share) => share.candidate.artifact);
   const claim = desiredClaim(observed, candidate.artifact, artifacts);
   const rollout = planRollout(observed, shares, isSurging);

@@ -4,12 +4,14 @@ import { failureExitCodes, isRetryable } from "../../puller/contract.ts";
 import { shownReference } from "../../puller/oci/reference.ts";
 import { conditionTypes, type Condition, type ConditionType, type Reason } from "../api/conditions.ts";
 import type { Model, ModelStatus, PlacementStatus, SelectedStatus } from "../api/model.ts";
+import { usesImageVolume } from "../desired/image-volume.ts";
 import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import type { Choice } from "../selection/types.ts";
 import { storageState } from "./claims.ts";
 import { cacheHits } from "./copies.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
+import { imageVolumeState } from "./image-volume.ts";
 import type { Observed } from "./observed.ts";
 import { chosenText, placementStatuses, workloadParts } from "./placements.ts";
 import { discoveryQuestion } from "./variants.ts";
@@ -126,13 +128,13 @@ function variantSelected(model: Model, decision: Decision, source: Draft): Draft
 function storageReady(
   observed: Observed,
   workload: WorkloadState,
-  { copies, prefetch }: Decision,
+  { choice, copies, prefetch }: Decision,
   failed: ActFailure | undefined,
 ): Draft {
   if (failed?.kind === "PersistentVolumeClaim") {
     return { status: "False", reason: failed.reason, message: failed.message };
   }
-  const state = storageState(observed);
+  const state = usesImageVolume(observed.model) ? imageVolumeState(observed, choice) : storageState(observed);
   const { failure } = workload;
   if (state.status === "True" && failure?.reason === "OutOfSpace") {
     return { status: "False", reason: "OutOfSpace", message: failure.message };

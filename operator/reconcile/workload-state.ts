@@ -1,11 +1,11 @@
 // What the workload's Deployment and pods say: how far the pull is, how many replicas serve, what fails. Pure.
 
 import type { PullStatus } from "../api/model.ts";
-import { digestAnnotation, pullContainerName } from "../desired/names.ts";
+import { digestAnnotation, pullContainerName, runtimeContainerName } from "../desired/names.ts";
 import type { Observed } from "./observed.ts";
 import { parseTerminationMessage, podFailure, type PodFailure } from "./pod-failure.ts";
 import { placementKeyOf } from "./rollout.ts";
-import type { Deployment, Pod } from "./workload-types.ts";
+import type { ContainerStatus, Deployment, Pod } from "./workload-types.ts";
 
 export type WorkloadState = {
   readonly wantedReplicas: number;
@@ -34,9 +34,18 @@ export type WorkloadPart = {
 
 type PullState = "pending" | "pulling" | "done" | "failed";
 
+function hasStarted({ name, state, lastState }: ContainerStatus): boolean {
+  const isRuntime = name === runtimeContainerName;
+  return (
+    isRuntime && [state?.running, state?.terminated, lastState?.terminated].some((each) => each !== undefined)
+  );
+}
+
 function pullState(pod: Pod): PullState {
   const status = pod.status?.initContainerStatuses?.find(({ name }) => name === pullContainerName);
   if (status?.state?.terminated?.exitCode === 0) return "done";
+  // Without a puller the node brings the model, before the runtime is started.
+  if (status === undefined && pod.status?.containerStatuses?.some(hasStarted) === true) return "done";
   if (pod.status?.phase === "Failed" || status?.state?.terminated !== undefined) return "failed";
   if (status?.state?.running !== undefined) return "pulling";
   return status?.lastState?.terminated === undefined ? "pending" : "failed";

@@ -451,9 +451,14 @@ const bad: readonly (readonly [string, Fields, string])[] = [
     "storage.size is not for type NodeCache, whose size its administrator limits",
   ],
   [
-    "an image volume",
-    { source, storage: { type: "ImageVolume" } },
-    "storage type ImageVolume is not yet supported",
+    "a size of an image volume",
+    { source, storage: { type: "ImageVolume", size: "20Gi" } },
+    "storage.size is not for type ImageVolume, whose image the node keeps",
+  ],
+  [
+    "a part of an image volume",
+    { source, storage: { type: "ImageVolume" }, puller: { exclude: ["*.md"] } },
+    "puller.include and exclude are not for storage.type ImageVolume",
   ],
   [
     "a size that is none",

@@ -88,7 +88,11 @@ export function ownViolations(podSpec: Fields, containers: readonly string[]): r
         violations.push("the runtime sees a pull secret");
       }
       const model = mounts.find((mount) => mount["name"] === "model");
-      if (model?.["readOnly"] !== true || !String(model["subPath"]).startsWith("models/")) {
+      const isImage = list(podSpec["volumes"]).some(
+        (volume) => volume["name"] === "model" && volume["image"] !== undefined,
+      );
+      const subPath = String(model?.["subPath"]);
+      if (model?.["readOnly"] !== true || !(isImage ? subPath === "models" : subPath.startsWith("models/"))) {
         violations.push("the runtime does not see the published model read-only");
       }
     }

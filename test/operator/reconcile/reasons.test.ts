@@ -63,6 +63,19 @@ const known = {
   variants: [{ name: "default", verdict: "Pending", message: "", ...facts }],
 } as unknown as ModelStatus;
 
+/** A node that mounts images, and a status that knows an image. */
+const mounting = nodeHardware({
+  ...node,
+  status: {
+    ...node.status,
+    nodeInfo: { kubeletVersion: "v1.36.3", containerRuntimeVersion: "containerd://2.2.0" },
+  },
+});
+const knownImage = {
+  ...known,
+  variants: [{ name: "default", verdict: "Pending", message: "", ...facts, packaging: "image" }],
+} as unknown as ModelStatus;
+
 /** The inspect pod of the Model as decided, ended with what it tells of its references. */
 function inspected(
   spec: Partial<ModelSpec>,
@@ -462,6 +475,40 @@ const rows: readonly Row[] = [
     { StorageReady: "False NodeCacheNotReady" },
   ],
   [
+    "an image volume of what is no image",
+    { storage: { type: "ImageVolume" } },
+    { status: known, nodes: [mounting] },
+    { StorageReady: "False NotAnImage", Stalled: "True NotAnImage", Ready: "False NotAnImage" },
+  ],
+  [
+    "an image volume on nodes that mount none",
+    { storage: { type: "ImageVolume" } },
+    { status: knownImage },
+    { StorageReady: "False ImageVolumeUnsupported", Stalled: "True ImageVolumeUnsupported" },
+  ],
+  [
+    "an image volume that is mounted",
+    { storage: { type: "ImageVolume" } },
+    {
+      status: knownImage,
+      nodes: [mounting],
+      deployments: [deployment(1)],
+      workloadPods: [pod(undefined, { ready: true, ...running }, { phase: "Running" })],
+    },
+    { StorageReady: "True ImageVolume", ArtifactPulled: "True Pulled", Ready: "True Available" },
+  ],
+  [
+    "an image volume that is being mounted",
+    { storage: { type: "ImageVolume" } },
+    {
+      status: knownImage,
+      nodes: [mounting],
+      deployments: [deployment(0)],
+      workloadPods: [pod(undefined, { state: { waiting: { reason: "ContainerCreating" } } })],
+    },
+    { StorageReady: "True ImageVolume", ArtifactPulled: "False Pulling", Stalled: undefined },
+  ],
+  [
     "a claim of raw blocks",
     onClaim,
     { status: known, claim: claim("Bound", { volumeMode: "Block" }) },
@@ -541,4 +588,12 @@ test("suspended, nothing is made, changed or removed", () => {
     const { create, apply, remove } = decide(snapshot({ ...spec, suspend: true }, given));
     expect([create, apply, remove]).toEqual([[], [], []]);
   }
+});
+
+test("no pod is made that would have an empty image volume, or could not start for it", () => {
+  const kinds = (facts: Facts): readonly string[] =>
+    decide(snapshot({ storage: { type: "ImageVolume" } }, facts)).apply.map(({ kind }) => kind);
+  expect(kinds({ status: known, nodes: [mounting] })).toEqual([]);
+  expect(kinds({ status: knownImage })).toEqual([]);
+  expect(kinds({ status: knownImage, nodes: [mounting] })).toEqual(["Deployment", "Service"]);
 });
