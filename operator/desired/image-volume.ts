@@ -12,7 +12,10 @@ type Version = readonly [major: number, minor: number];
 
 /** Image volumes are on from here on (KEP-4639), and so is the mount of a folder of one. */
 const leastKubelet: Version = [1, 35];
-/** Runtimes that mount the folder of an image, and not all of it, which is where the model would not be found. */
+/**
+ * Runtimes that mount the folder of an image. Those before mount all of it whatever folder is asked for (containerd pull request
+ * 11578), so that the model would not be where it is looked for.
+ */
 const leastRuntimes: ReadonlyMap<string, { readonly name: string; readonly version: Version }> = new Map([
   ["containerd", { name: "containerd", version: [2, 2] }],
   ["cri-o", { name: "CRI-O", version: [1, 33] }],
