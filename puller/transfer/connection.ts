@@ -1,14 +1,15 @@
 // One HTTP/1.1 connection that receives bodies into a slab of its own, without a copy and without an allocation per read.
 // It sends one request at a time and frames bodies by Content-Length only; every other framing is refused to the slower path.
 
-import { isIP, connect as connectPlain, type Socket } from "node:net";
-import { connect as connectSecure, type SecureContext } from "node:tls";
+import type { Socket } from "node:net";
+import type { SecureContext } from "node:tls";
 import type { FailureCode } from "../contract.ts";
 import { AppError, FastPathRefused } from "../oci/errors.ts";
 import { limits } from "../oci/limits.ts";
-import { guardedLookup, networkError } from "../oci/network-error.ts";
+import { networkError } from "../oci/network-error.ts";
 import { headEnd, parseResponseHead, type ResponseHead } from "./response-head.ts";
 import type { LaneTarget } from "./messages.ts";
+import { openSocket } from "./open-socket.ts";
 
 /** A slab is passed on when less than this is free in it: also what TLS may still deliver after a pause (three records). */
 const slackBytes = 128 * 1024;
@@ -71,24 +72,10 @@ export class Connection {
     this.target = target;
     this.#slab = slab;
     this.#settings = settings;
-    const { hostname, port } = target;
-    const options = {
-      host: hostname.replace(/^\[|\]$/g, ""),
-      port,
-      onread: {
-        buffer: () => this.#room(),
-        callback: (bytes: number, buffer: Uint8Array) => this.#received(bytes, buffer),
-      },
-      ...(target.isGuarded ? { lookup: guardedLookup as never } : {}),
-    };
-    this.#socket = target.isSecure
-      ? connectSecure({
-          ...options,
-          ALPNProtocols: ["http/1.1"],
-          ...(isIP(options.host) === 0 ? { servername: options.host } : {}),
-          ...(settings.secureContext === undefined ? {} : { secureContext: settings.secureContext }),
-        })
-      : connectPlain({ ...options, noDelay: true });
+    this.#socket = openSocket(target, settings.secureContext, {
+      buffer: () => this.#room(),
+      callback: (bytes: number, buffer: Uint8Array) => this.#received(bytes, buffer),
+    });
     this.#socket.once(target.isSecure ? "secureConnect" : "connect", () => {
       if (this.#state !== "connecting") return;
       this.#state = "idle";

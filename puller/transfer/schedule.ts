@@ -86,8 +86,9 @@ export type LaneState = {
 
 /** A rate is judged over at least this long, milliseconds. */
 const sampleMs = 100;
-/** An increase that brings less than this is taken back. */
+/** An increase that brings less than this is taken back: after a while, since new connections have to begin first, milliseconds. */
 const leastGain = 1.05;
+const trialMs = 300;
 /** After an increase that brought nothing, and after a server asked to slow down, milliseconds. */
 const holdMs = 5_000;
 const backOffMs = 15_000;
@@ -111,6 +112,7 @@ export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: n
   };
   const { before } = state;
   if (before !== undefined && bytesPerSecond < before.bytesPerSecond * leastGain) {
+    if (elapsedMs < trialMs) return state;
     return { ...fresh, lanes: before.lanes, holdUntilMs: sample.nowMs + holdMs };
   }
   const mayGrow =

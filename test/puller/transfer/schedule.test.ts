@@ -110,12 +110,15 @@ describe("the number of lanes", () => {
     expect(state.lanes).toBe(4);
     state = look(state, 200, 3_000_000);
     expect(state.lanes).toBe(8);
-    state = look(state, 300, 5_000_000);
+    // New connections have to begin: they get a while.
+    state = look(state, 300, 3_500_000);
+    expect(state.lanes).toBe(8);
+    state = look(state, 500, 9_000_000);
     expect(state.lanes).toBe(4);
     // Held: however well it goes.
-    state = look(state, 400, 50_000_000);
+    state = look(state, 600, 50_000_000);
     expect(state.lanes).toBe(4);
-    state = look(state, 5_301, 60_000_000);
+    state = look(state, 5_501, 60_000_000);
     expect(state.lanes).toBe(8);
   });
   test.each([
