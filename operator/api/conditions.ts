@@ -34,6 +34,7 @@ export const operatorReasons = {
   Unschedulable: "The scheduler finds no node for a pod; the message is the scheduler's.",
   ClaimBound: "The claim of the volume is bound.",
   PVCPending: "The claim of the volume is not there, or not bound.",
+  ClaimTooSmall: "The claim is smaller than what is wanted, and its storage class lets no claim grow.",
   NodeCacheNotReady: "The cache of the nodes is prepared on no node yet.",
   ClaimMismatch: "The claim that is there cannot be used as spec.storage states; the message says why.",
   ImageVolume: "The model is an image that the nodes mount themselves.",

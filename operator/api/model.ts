@@ -136,6 +136,9 @@ export type SelectionSpec = {
   readonly unschedulableAfter?: string;
 };
 
+/** Where a model is kept, once Auto has chosen. */
+export type StorageType = "Ephemeral" | "PersistentVolumeClaim" | "NodeCache" | "ImageVolume";
+
 /** Nodes that a model is brought to before any pod wants it there. */
 export type PrefetchSpec = {
   /** Labels, all; absent or empty: every node. */
@@ -147,7 +150,7 @@ export type PrefetchSpec = {
 };
 
 export type StorageSpec = {
-  readonly type?: "Ephemeral" | "PersistentVolumeClaim" | "NodeCache" | "ImageVolume";
+  readonly type?: StorageType | "Auto";
   /** Quantity or "auto". */
   readonly size?: string;
   /** Of an Ephemeral volume: the node's disk, or RAM. */
@@ -355,6 +358,10 @@ export type StorageStatus = {
   readonly inUse?: CollectionStatus["inUse"];
   readonly since?: string;
   readonly isPending?: boolean;
+  /** What type Auto came to. */
+  readonly type?: StorageType;
+  /** Why, in a sentence. */
+  readonly reason?: string;
   /** Nodes whose cache has the selected model, by name; of a NodeCache. */
   readonly copies?: readonly CopyStatus[];
 };

@@ -35,6 +35,9 @@ export type Claim = KubeObject & {
  */
 export type Sharing = "ManyNodes" | "PerNode" | "OneNode" | "OnePod" | "ReadOnly";
 
+/** The part of a StorageClass that is read. */
+export type StorageClass = KubeObject & { readonly allowVolumeExpansion?: boolean };
+
 const gibibyte = 2 ** 30;
 /** What file systems keep for themselves: ext4 reserves 5 % for root, and has its tables. */
 const fileSystemShare = 1.1;
@@ -93,7 +96,8 @@ export function claimBytes(model: Model, artifact: InspectFacts, othersBytes: nu
 }
 
 /**
- * The complete claim. It only grows: what is there already is kept if it is larger, since a claim cannot shrink. With retention
+ * The complete claim. It only grows: what is there already is kept if it is larger, since a claim cannot shrink, or where its class
+ * lets none grow. With retention
  * Retain it has no owner and outlives its Model.
  */
 export function modelClaim(
@@ -101,11 +105,12 @@ export function modelClaim(
   artifact: InspectFacts,
   live: Claim | undefined,
   othersBytes: number,
+  canGrow = true,
 ): KubeObject {
   const { storageClassName, retention } = model.spec.storage ?? {};
   const wanted = claimBytes(model, artifact, othersBytes);
   const there = live?.spec?.resources?.requests?.storage;
-  const isEnough = there !== undefined && (parseQuantity(there) ?? 0) >= wanted;
+  const isEnough = there !== undefined && (!canGrow || (parseQuantity(there) ?? 0) >= wanted);
   const { ownerReferences, ...withoutOwner } = metadata(model, claimName(model), "store");
   const claim = {
     apiVersion: "v1",

@@ -1,6 +1,6 @@
-// What spec.storage comes to in its namespace: which claim a node cache is. Pure.
+// What spec.storage comes to in its namespace: which type Auto is, and which claim a node cache is. Pure.
 
-import type { Model } from "../api/model.ts";
+import type { Model, StorageSpec, StorageType } from "../api/model.ts";
 import type { Claim } from "./claim.ts";
 import { nodeCacheLabel } from "./names.ts";
 
@@ -14,15 +14,85 @@ export function nodeCacheClaim(claims: readonly Claim[]): Claim | undefined {
     .sort((one, other) => (one.metadata.name < other.metadata.name ? -1 : 1))[0];
 }
 
+/** What type Auto came to, and why. */
+export type AutoChoice = { readonly type: StorageType; readonly reason: string };
+
+type Rule = (storage: StorageSpec, claims: readonly Claim[]) => AutoChoice | undefined;
+
+/** In this order; the first that applies is taken. Each says itself whether it applies, so that a further type is one more rule. */
+const rules: readonly Rule[] = [
+  (_storage, claims) => {
+    const claim = nodeCacheClaim(claims);
+    return claim === undefined
+      ? undefined
+      : {
+          type: "NodeCache",
+          reason: `claim ${JSON.stringify(claim.metadata.name)} is the namespace's node cache`,
+        };
+  },
+  ({ storageClassName, accessModes = [] }) =>
+    storageClassName !== undefined && accessModes.includes("ReadWriteMany")
+      ? {
+          type: "PersistentVolumeClaim",
+          reason: `class ${JSON.stringify(storageClassName)} is stated, with ReadWriteMany`,
+        }
+      : undefined,
+  () => ({
+    type: "Ephemeral",
+    reason: "the namespace has no node cache, and no storage class with ReadWriteMany is stated",
+  }),
+];
+
 /**
- * The Model as everything else sees it: `spec.storage` names its claim where it has one. Nothing of this is ever written to the
- * spec of the real one.
+ * What type Auto is; undefined for every other type. What was chosen before is kept as long as it is possible and replicas are
+ * wanted, since another type would restart all pods.
+ */
+export function autoStorage({ spec, status }: Model, claims: readonly Claim[]): AutoChoice | undefined {
+  const { storage } = spec;
+  if (storage?.type !== "Auto") return undefined;
+  const possible = rules.flatMap((rule) => rule(storage, claims) ?? []);
+  const before = possible.find(({ type }) => type === status?.storage?.type);
+  const chosen = spec.replicas === 0 ? undefined : before;
+  return chosen ?? possible[0];
+}
+
+/** The fields that are for the chosen type; the others were stated for the case that another one is chosen. */
+function storageOf(type: StorageType, storage: StorageSpec): StorageSpec {
+  const { size, storageClassName, accessModes, retention, prefetch } = storage;
+  switch (type) {
+    case "NodeCache":
+      return { type, ...(prefetch === undefined ? {} : { prefetch }) };
+    case "PersistentVolumeClaim":
+      return {
+        type,
+        ...(size === undefined ? {} : { size }),
+        ...(storageClassName === undefined ? {} : { storageClassName }),
+        ...(accessModes === undefined ? {} : { accessModes }),
+        ...(retention === undefined ? {} : { retention }),
+      };
+    case "Ephemeral":
+    case "ImageVolume":
+      return { type, ...(size === undefined ? {} : { size }) };
+  }
+}
+
+/**
+ * The Model as everything else sees it: `spec.storage` is of no type Auto, and names its claim where it has one. Nothing of this is
+ * ever written to the spec of the real one.
  * @param claims all claims of the Model's namespace
  */
 export function withResolvedStorage(model: Model, claims: readonly Claim[]): Model {
-  const { storage } = model.spec;
-  if (storage?.type !== "NodeCache" || storage.claimName !== undefined) return model;
-  const found = nodeCacheClaim(claims);
-  if (found === undefined) return model;
-  return { ...model, spec: { ...model.spec, storage: { ...storage, claimName: found.metadata.name } } };
+  const chosen = autoStorage(model, claims);
+  const stated = model.spec.storage;
+  const storage = chosen === undefined || stated === undefined ? stated : storageOf(chosen.type, stated);
+  const isNamed = storage?.type !== "NodeCache" || storage.claimName !== undefined;
+  const found = isNamed ? undefined : nodeCacheClaim(claims);
+  if (storage === undefined || (storage === stated && found === undefined)) return model;
+  return {
+    ...model,
+    spec: {
+      ...model.spec,
+      storage: found === undefined ? storage : { ...storage, claimName: found.metadata.name },
+    },
+  };
 }

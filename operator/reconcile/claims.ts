@@ -3,6 +3,7 @@
 import type { InspectFacts } from "../../puller/contract.ts";
 import type { Condition, Reason } from "../api/conditions.ts";
 import {
+  claimBytes,
   claimMismatch,
   claimSharing,
   makesClaim,
@@ -13,6 +14,7 @@ import {
 } from "../desired/claim.ts";
 import { digestAnnotation, nodeCacheLabel, volumeBytesAnnotation } from "../desired/names.ts";
 import { volumeNeed } from "../desired/volume-need.ts";
+import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Observed } from "./observed.ts";
 
@@ -53,11 +55,40 @@ export function desiredClaim(
 ): KubeObject | undefined {
   const { model, claim } = observed;
   if (!makesClaim(model) || !canMount(observed)) return undefined;
+  return modelClaim(model, artifact, claim, besidesBytes(observed, artifact, artifacts), canGrow(observed));
+}
+
+/** Room beside `artifact`, bytes: for the other ones, and for what pods of none of them still use. */
+function besidesBytes(
+  observed: Observed,
+  artifact: InspectFacts,
+  artifacts: readonly InspectFacts[],
+): number {
   const others = new Map(artifacts.map((each) => [each.digest, volumeNeed(each).limit]));
   others.delete(artifact.digest);
   const digests = new Set([artifact.digest, ...others.keys()]);
-  const bytes = [...others.values()].reduce((sum, each) => sum + each, othersBytes(observed, digests));
-  return modelClaim(model, artifact, claim, bytes);
+  return [...others.values()].reduce((sum, each) => sum + each, othersBytes(observed, digests));
+}
+
+/** Whether the claim may be enlarged: its class says so, or is not known and the API server will tell. */
+function canGrow({ claimClass }: Pick<Observed, "claimClass">): boolean {
+  return claimClass === undefined || claimClass.allowVolumeExpansion === true;
+}
+
+/** Why the claim stays smaller than it should be; undefined when it is large enough, or grows. */
+export function claimShortage(
+  observed: Observed,
+  artifact: InspectFacts,
+  artifacts: readonly InspectFacts[] = [],
+): string | undefined {
+  const { model, claim, claimClass } = observed;
+  if (!makesClaim(model) || claim === undefined || canGrow(observed)) return undefined;
+  const wanted = claimBytes(model, artifact, besidesBytes(observed, artifact, artifacts));
+  const requested = claim.spec?.resources?.requests?.storage;
+  // A volume may be larger than what was asked for.
+  const has = Math.max(parseQuantity(requested) ?? 0, parseQuantity(claim.status?.capacity?.storage) ?? 0);
+  if (has >= wanted) return undefined;
+  return `claim ${JSON.stringify(claim.metadata.name)} has ${formatBytes(has)} and ${formatBytes(wanted)} are wanted, but its class ${JSON.stringify(claimClass?.metadata.name)} lets no claim grow (allowVolumeExpansion); let it, or make a larger claim and name it in spec.storage.claimName`;
 }
 
 /** Claims that the Model owns and uses no more. Those kept by retention Retain have no owner, so they are not among them. */

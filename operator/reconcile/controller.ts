@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import { modelResource, type Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import type { Claim } from "../desired/claim.ts";
+import type { Claim, StorageClass } from "../desired/claim.ts";
 import { managedByLabel, managedByValue, modelNameLabel } from "../desired/names.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
@@ -28,6 +28,7 @@ import {
   podResource,
   resourceSliceResource,
   serviceResource,
+  storageClassResource,
 } from "./resources.ts";
 import { Watched, type AnyWatched } from "./watched.ts";
 import { stripScheduledPod, type ScheduledPod } from "./taken-capacity.ts";
@@ -64,6 +65,7 @@ export class Controller {
   readonly #services: Watched<KubeObject>;
   readonly #pods: Watched<Pod>;
   readonly #claims: Watched<Claim>;
+  readonly #storageClasses: Watched<StorageClass>;
   readonly #daemonSets: Watched<DaemonSet>;
   readonly #inUse: InUseLedger | undefined;
 
@@ -150,10 +152,18 @@ export class Controller {
       this.#wakeInUse(key.namespace);
       for (const model of this.#models.list(key.namespace)) {
         const { storage } = model.spec;
-        if (storage?.claimName !== key.name && storage?.type !== "NodeCache") continue;
+        const isFound = storage?.type === "NodeCache" || storage?.type === "Auto";
+        if (storage?.claimName !== key.name && !isFound) continue;
         this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
       }
     });
+    this.#storageClasses = new Watched([
+      this.#listWatch<StorageClass>(storageClassResource, {}, () => {
+        wakeAll(({ status }) =>
+          Boolean(status?.conditions?.some(({ reason }) => reason === "ClaimTooSmall")),
+        );
+      }),
+    ]);
     const { nodeCache } = deps.configuration;
     this.#daemonSets = new Watched(
       nodeCache === undefined
@@ -163,7 +173,7 @@ export class Controller {
               daemonSetResource,
               { namespace: nodeCache.namespace, fieldSelector: `metadata.name=${nodeCache.daemonSet}` },
               () => {
-                wakeAll(({ spec }) => spec.storage?.type === "NodeCache");
+                wakeAll(({ spec }) => spec.storage?.type === "NodeCache" || spec.storage?.type === "Auto");
               },
             ),
           ],
@@ -256,6 +266,7 @@ export class Controller {
       this.#services,
       this.#pods,
       this.#claims,
+      this.#storageClasses,
       this.#daemonSets,
     ];
   }
@@ -327,6 +338,7 @@ export class Controller {
             services: this.#services,
             pods: this.#pods,
             claims: this.#claims,
+            storageClasses: this.#storageClasses,
             daemonSets: this.#daemonSets,
             askProgress,
             nowMs: Date.now,

@@ -3,8 +3,8 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import { claimLabelValue, wantedClaimName, type Claim } from "../desired/claim.ts";
-import { withResolvedStorage } from "../desired/resolve-storage.ts";
+import { claimLabelValue, wantedClaimName, type Claim, type StorageClass } from "../desired/claim.ts";
+import { autoStorage, withResolvedStorage } from "../desired/resolve-storage.ts";
 import {
   claimLabel,
   componentLabel,
@@ -27,6 +27,7 @@ export type World = {
   readonly services: ObjectCache<KubeObject>;
   readonly pods: ObjectCache<Pod>;
   readonly claims: ObjectCache<Claim>;
+  readonly storageClasses: Pick<ObjectCache<StorageClass>, "get">;
   /** The DaemonSet of the node caches; empty where there is none. */
   readonly daemonSets: Pick<ObjectCache<DaemonSet>, "get">;
   /** Asks a puller how far it is; undefined when it does not answer. */
@@ -82,6 +83,12 @@ export async function observe(
   );
   const claim = wantedClaimName(model);
   const nodeCache = nodeCacheState(model, world);
+  const auto = autoStorage(stated, claims);
+  const claimThere =
+    claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim });
+  const className = claimThere?.spec?.storageClassName ?? "";
+  const claimClass =
+    className === "" ? undefined : world.storageClasses.get({ namespace: "", name: className });
   return {
     model,
     configuration: world.configuration,
@@ -90,7 +97,9 @@ export async function observe(
       .list(key.namespace)
       .filter(({ metadata }) => metadata.labels?.[modelNameLabel] === key.name),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
-    claim: claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim }),
+    claim: claimThere,
+    ...(claimClass === undefined ? {} : { claimClass }),
+    ...(auto === undefined ? {} : { autoStorage: auto }),
     ...(nodeCache === undefined ? {} : { nodeCache }),
     ownedClaims: claims.filter(({ metadata }) =>
       metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid),

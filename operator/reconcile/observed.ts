@@ -3,7 +3,8 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import type { Claim } from "../desired/claim.ts";
+import type { Claim, StorageClass } from "../desired/claim.ts";
+import type { AutoChoice } from "../desired/resolve-storage.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
@@ -24,6 +25,10 @@ export type Observed = {
   readonly service: KubeObject | undefined;
   /** The claim that the spec names or that the operator makes; undefined: there is none, or none is used. */
   readonly claim: Claim | undefined;
+  /** What storage type Auto came to; the Model here has that type. */
+  readonly autoStorage?: AutoChoice;
+  /** Class of the claim, where it has one and the operator knows it. */
+  readonly claimClass?: StorageClass;
   /** Of a NodeCache that the chart made: how many nodes it is on, and on how many its directory is ready. */
   readonly nodeCache?: NodeCacheState;
   /** All claims that this very Model owns. */

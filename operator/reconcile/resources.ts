@@ -53,6 +53,13 @@ export const daemonSetResource: Resource = {
   plural: "daemonsets",
   namespaced: true,
 };
+export const storageClassResource: Resource = {
+  group: "storage.k8s.io",
+  version: "v1",
+  kind: "StorageClass",
+  plural: "storageclasses",
+  namespaced: false,
+};
 export const configMapResource: Resource = {
   group: "",
   version: "v1",

@@ -8,7 +8,7 @@ import { usesImageVolume } from "../desired/image-volume.ts";
 import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import type { Choice } from "../selection/types.ts";
-import { storageState } from "./claims.ts";
+import { claimShortage, storageState } from "./claims.ts";
 import { cacheHits } from "./copies.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import { imageVolumeState } from "./image-volume.ts";
@@ -138,6 +138,17 @@ function storageReady(
   const { failure } = workload;
   if (state.status === "True" && failure?.reason === "OutOfSpace") {
     return { status: "False", reason: "OutOfSpace", message: failure.message };
+  }
+  const shortage =
+    choice?.kind === "selected"
+      ? claimShortage(
+          observed,
+          choice.candidate.artifact,
+          choice.shares.filter(({ replicas }) => replicas > 0).map(({ candidate }) => candidate.artifact),
+        )
+      : undefined;
+  if (state.status === "True" && shortage !== undefined) {
+    return { status: "False", reason: "ClaimTooSmall", message: shortage };
   }
   if (state.status !== "True" || observed.model.spec.storage?.type !== "NodeCache") return state;
   if (prefetch.failure !== undefined) {
@@ -347,8 +358,11 @@ function selectedStatus(observed: Observed, decision: Decision): SelectedStatus 
 }
 
 /** What is remembered of where the model is kept. */
-function storageStatus({ collection, copies }: Decision): Pick<ModelStatus, "storage"> {
-  const storage = { ...collection.storage, ...(copies.length === 0 ? {} : { copies }) };
+function storageStatus(
+  { autoStorage }: Observed,
+  { collection, copies }: Decision,
+): Pick<ModelStatus, "storage"> {
+  const storage = { ...autoStorage, ...collection.storage, ...(copies.length === 0 ? {} : { copies }) };
   return Object.keys(storage).length === 0 ? {} : { storage };
 }
 
@@ -398,7 +412,7 @@ export function modelStatus(
     ...(selected === undefined ? {} : { selected }),
     ...(placements === undefined ? {} : { placements }),
     ...(decision.reselection === undefined ? {} : { reselection: decision.reselection }),
-    ...storageStatus(decision),
+    ...storageStatus(observed, decision),
     variants: variantStatuses(decision),
     ...(workload === undefined
       ? {}

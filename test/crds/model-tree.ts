@@ -129,7 +129,9 @@ export const specTree: Tree<ModelSpec> = {
     "unschedulableAfter?": "string",
   },
   "storage?": {
-    "type?": { enum: { Ephemeral: true, PersistentVolumeClaim: true, NodeCache: true, ImageVolume: true } },
+    "type?": {
+      enum: { Ephemeral: true, PersistentVolumeClaim: true, NodeCache: true, ImageVolume: true, Auto: true },
+    },
     "size?": "string",
     "medium?": { enum: { Disk: true, Memory: true } },
     "storageClassName?": "string",
@@ -266,6 +268,8 @@ export const statusTree: StatusTree<ModelStatus> = {
     inUse: { items: "string" },
     since: "string",
     isPending: "boolean",
+    type: "string",
+    reason: "string",
     copies: { items: { node: "string", model: "string", since: "string" } },
   },
   pull: {

@@ -182,6 +182,13 @@ const good: readonly (readonly [string, Fields])[] = [
     "a claim of somebody else",
     { source, storage: { type: "PersistentVolumeClaim", claimName: "models.team" } },
   ],
+  [
+    "storage of whatever type there is",
+    {
+      source,
+      storage: { type: "Auto", storageClassName: "shared", accessModes: ["ReadWriteMany"], prefetch: {} },
+    },
+  ],
   ["a node cache", { source, storage: { type: "NodeCache" } }],
   [
     "a node cache that is filled beforehand",
@@ -438,7 +445,7 @@ const bad: readonly (readonly [string, Fields, string])[] = [
   [
     "filling an ephemeral volume beforehand",
     { source, storage: { prefetch: {} } },
-    "storage.prefetch is for type NodeCache alone",
+    "storage.prefetch is for types NodeCache and Auto alone",
   ],
   [
     "prefetching nowhere at once",
@@ -471,7 +478,7 @@ const bad: readonly (readonly [string, Fields, string])[] = [
       ["Ephemeral", "NodeCache"].map((type) => [
         `${Object.keys(fields)[0]} of type ${type}`,
         { source, storage: { type, ...fields } },
-        "storage.storageClassName, accessModes and retention are for type PersistentVolumeClaim alone",
+        "storage.storageClassName, accessModes and retention are for types PersistentVolumeClaim and Auto alone",
       ]),
   ),
   [

@@ -44,11 +44,11 @@ export function describeNodeCache(
         });
       }
       path = join(ground.cluster.node.directory, "caches");
-      await upgrade([]);
+      await installCache();
     });
 
     /** The chart with a cache for the namespace of the Models; its own then has to allow the path. */
-    async function upgrade(values: readonly string[]): Promise<void> {
+    async function installCache(): Promise<void> {
       const { cluster } = ground;
       await cluster.kubectl([
         "label",
@@ -64,8 +64,8 @@ export function describeNodeCache(
         `--namespace=${systemNamespace}`,
         "--reuse-values",
         `--set=nodeCache.enabled=true,nodeCache.path=${path},nodeCache.namespaces[0].name=${namespace}`,
-        "--set=nodeCache.everySeconds=1,nodeCache.minimumAgeSeconds=1",
-        ...values,
+        // Less than any model has: whatever is not in use goes, all the time. Longer than a pull takes.
+        "--set=nodeCache.sizeLimit=1k,nodeCache.everySeconds=1,nodeCache.minimumAgeSeconds=15",
         "--wait",
         "--timeout=90s",
       ]);
@@ -95,17 +95,36 @@ export function describeNodeCache(
       expect(statSync(join(path, namespace))).toMatchObject({ uid: 65_532, gid: 65_532 });
       expect(statSync(join(path, namespace)).mode & 0o7777).toBe(0o2770);
       const from = proxy.requests.length;
-      for (const name of ["one", "two"]) {
-        await ground.apply(name, { source: source(name), selection, storage, replicas: 3 });
-      }
+      // Brought to the node before any replica is wanted; its pods go then.
+      await ground.apply("one", {
+        source: source("one"),
+        selection,
+        storage: { ...storage, prefetch: {} },
+        replicas: 0,
+      });
+      const filled = await ground.until(
+        "one",
+        "is on the node",
+        ({ storage: seen }) => seen?.copies !== undefined,
+      );
+      expect(filled.storage?.copies).toMatchObject([{ node: ground.cluster.node.name }]);
+      await waitFor("the pod that brought it to go", async () => (await ground.pods("one")).length === 0);
+      expect(fetchedSince(from)).toBe(weights.length + 100_000);
+      await ground.apply("two", { source: source("two"), selection, storage, replicas: 3 });
+      await ground.kubectl("scale", "model", "one", "--replicas=3");
       for (const name of ["one", "two"]) await replicas(name, 3);
       expect(fetchedSince(from)).toBe(weights.length + 200_000);
       expectNoWrongByte(join(path, namespace));
       expect(condition(await ground.statusOf("one"), "StorageReady")).toMatchObject({
         status: "True",
         reason: "ClaimBound",
-        message: expect.stringContaining("one copy on each node"),
+        message: expect.stringMatching(
+          /one copy on each node; the model is on 1 node; prefetched to 1 of 1 nodes; 3 of 3 pods found it there, .* were not fetched again$/,
+        ),
       });
+      expect(
+        await ground.kubectl("get", "deployment", "one", "-o", "jsonpath={.spec.template.spec.affinity}"),
+      ).toContain(`"values":["${ground.cluster.node.name}"]`);
       const volumes = await ground.kubectl("get", "pods", "-o", "jsonpath={.items[*].spec.volumes}");
       expect(volumes).not.toContain("hostPath");
       expect(volumes).toContain('"claimName":"ocimodel-node-cache"');
@@ -124,35 +143,28 @@ export function describeNodeCache(
       expect(fetchedSince(from)).toBe(0);
     });
 
-    test("an upgrade fetches what is new alone", async () => {
+    test("an upgrade fetches what is new alone; the old version goes, and what a Model without pods selected stays", async () => {
+      const { kubectl, until } = ground;
+      await kubectl("scale", "model", "two", "--replicas=0");
+      await until("two", "none", ({ replicas: left }) => left === 0);
       const from = proxy.requests.length;
       await ground.patch("one", { source: source("three") });
       const hex = sha256(own.get("three") ?? Buffer.of());
-      await ground.until("one", "uses the new version", ({ selected, ready }) => {
+      await until("one", "uses the new version", ({ ready }) => {
         const isThere = existsSync(join(path, namespace, ".ocimodel/blobs/sha256", hex));
-        return isThere && selected !== undefined && ready === "3/3";
+        return isThere && ready === "3/3";
       });
       expect(fetchedSince(from)).toBe(100_000);
-      // Below the limit the old version stays, for a way back.
-      expect(models()).toHaveLength(3);
-    });
-
-    test("above the limit what nothing uses goes, and what is in use stays, however old", async () => {
-      await ground.kubectl("scale", "model", "two", "--replicas=0");
-      await ground.until("two", "none", ({ replicas: left }) => left === 0);
-      // Less than any model: all go that may.
-      await upgrade(["--set=nodeCache.sizeLimit=1k"]);
       await waitFor("the old version to be removed", async () => models().length === 2, {
         timeoutMs: 90_000,
       });
       expectNoWrongByte(join(path, namespace));
       await ground.answers("one", tinyModelSentence);
-      const from = proxy.requests.length;
-      await ground.kubectl("scale", "model", "two", "--replicas=1");
-      await ground.kubectl("delete", "pods", "-l", "ocimodel.dev/model=one", "--wait=false");
+      await kubectl("scale", "model", "two", "--replicas=1");
+      await kubectl("delete", "pods", "-l", "ocimodel.dev/model=one", "--wait=false");
       await replicas("two", 1);
       await replicas("one", 3);
-      expect(fetchedSince(from)).toBe(0);
+      expect(fetchedSince(from)).toBe(100_000);
     });
 
     test("deleted, nothing is left: no objects, no bytes", async () => {

@@ -9,9 +9,16 @@ import {
   modelClaim,
   sharingOf,
   type Claim,
+  type StorageClass,
 } from "../../../operator/desired/claim.ts";
 import { parseQuantity } from "../../../operator/kube/quantity.ts";
-import { canMount, desiredClaim, storageState, unusedClaims } from "../../../operator/reconcile/claims.ts";
+import {
+  canMount,
+  claimShortage,
+  desiredClaim,
+  storageState,
+  unusedClaims,
+} from "../../../operator/reconcile/claims.ts";
 import type { Observed } from "../../../operator/reconcile/observed.ts";
 import type { Pod } from "../../../operator/reconcile/workload-types.ts";
 
@@ -369,6 +376,60 @@ describe("the size of a claim", () => {
         },
       ),
     );
+  });
+});
+
+describe("a claim that is to grow", () => {
+  const old: Pod = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name: "old",
+      annotations: {
+        "ocimodel.dev/digest": "sha256:old",
+        "ocimodel.dev/volume-bytes": String(10 * gibibyte),
+      },
+    },
+  };
+  const storageClass = (allowVolumeExpansion: boolean | undefined): StorageClass => ({
+    apiVersion: "storage.k8s.io/v1",
+    kind: "StorageClass",
+    metadata: { name: "fixed" },
+    ...(allowVolumeExpansion === undefined ? {} : { allowVolumeExpansion }),
+  });
+  const grown = (claimClass: StorageClass | undefined, there = claim()) =>
+    observed(model(made), there, {
+      workloadPods: [old],
+      ...(claimClass === undefined ? {} : { claimClass }),
+    });
+  const asked = (seen: Observed): string | undefined =>
+    (desiredClaim(seen, artifact) as Claim | undefined)?.spec?.resources?.requests?.storage;
+
+  test("grows where its class says so, or is not known", () => {
+    for (const claimClass of [storageClass(true), undefined]) {
+      expect(asked(grown(claimClass))).toBe("17Gi");
+      expect(claimShortage(grown(claimClass), artifact)).toBeUndefined();
+    }
+  });
+  test("is not asked to grow where its class lets none, and it is said what is missing", () => {
+    for (const allows of [false, undefined]) {
+      const seen = grown(storageClass(allows));
+      expect(asked(seen)).toBe("6Gi");
+      expect(claimShortage(seen, artifact)).toMatch(
+        /^claim "qwen-store" has 6\.0 GiB and 17\.0 GiB are wanted, but its class "fixed" lets no claim grow/,
+      );
+    }
+  });
+  test("has enough where its volume is larger than what was asked for", () => {
+    const there = claim();
+    const large = { ...there, status: { phase: "Bound", capacity: { storage: "20Gi" } } };
+    expect(claimShortage(grown(storageClass(false), large), artifact)).toBeUndefined();
+    expect(asked(grown(storageClass(false), large))).toBe("6Gi");
+  });
+  test("is made as large as wanted whatever its class says", () => {
+    const seen = observed(model(made), undefined, { workloadPods: [old], claimClass: storageClass(false) });
+    expect(asked(seen)).toBe("17Gi");
+    expect(claimShortage(seen, artifact)).toBeUndefined();
   });
 });
 

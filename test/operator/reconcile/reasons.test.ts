@@ -465,6 +465,19 @@ const rows: readonly Row[] = [
     { StorageReady: "True ClaimBound" },
   ],
   [
+    "a claim that is too small and cannot grow",
+    { ...onClaim, storage: { type: "PersistentVolumeClaim", size: "90Gi" } },
+    {
+      status: known,
+      claim: {
+        ...claim("Bound", { accessModes: ["ReadWriteOnce"], storageClassName: "fixed" }),
+        metadata: { name: "m-store", ownerReferences: [{ apiVersion: "a", kind: "Model", name: "m", uid }] },
+      },
+      claimClass: { apiVersion: "storage.k8s.io/v1", kind: "StorageClass", metadata: { name: "fixed" } },
+    },
+    { StorageReady: "False ClaimTooSmall" },
+  ],
+  [
     "a node cache that is prepared on no node",
     { storage: { type: "NodeCache", claimName: "c" } },
     {
