@@ -355,6 +355,42 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       expect(readdirSync(outside)).toEqual([]);
     });
 
+    test.each([
+      ["a flipped bit", (bytes: Buffer) => void (bytes[10] = (bytes[10] ?? 0) ^ 1)],
+      ["another file's bytes", (bytes: Buffer) => void bytes.fill("poison")],
+    ])(
+      "F58: a partial of a dead puller with %s in it is found out, and comes to nothing",
+      async (_what, poison) => {
+        proxy.setFaults([
+          {
+            when: { method: "GET", path: new RegExp(firstHex), times: 20 },
+            do: { kind: "cut", afterBytes: 150_000 },
+          },
+        ]);
+        const cut = await runInProcess([
+          "pull",
+          `--reference=${reference(published)}`,
+          `--store=${store}`,
+          `--plain-http=${proxy.host}`,
+          "--retry-budget=0",
+        ]);
+        expect(cut.exitCode).toBe(69);
+        proxy.setFaults([]);
+        const ingest = join(store, ".ocimodel/ingest", firstHex);
+        const [name = ""] = readdirSync(ingest);
+        const partial = join(ingest, name);
+        const bytes = readFileSync(partial);
+        expect(bytes.length).toBeGreaterThan(0);
+        poison(bytes);
+        writeFileSync(partial, bytes);
+        // Of this host and boot, by a process that is no more.
+        renameSync(partial, join(ingest, name.replace(/-\d+-\d+\.part$/, "-999999999-1.part")));
+        await expectHealed();
+        // Of the other blobs there may be partials: their writer is this process, which lives.
+        expect(readdirSync(join(store, ".ocimodel/ingest"))).not.toContain(firstHex);
+      },
+    );
+
     test("F62: what else is on the volume is not touched", async () => {
       mkdirSync(join(store, "lost+found"));
       mkdirSync(join(store, "data"));
