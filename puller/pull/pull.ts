@@ -15,6 +15,7 @@ import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
+import { removeOrphans } from "../store/partial.ts";
 import { readSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
@@ -115,13 +116,18 @@ async function fetchAndPublish(
 ): Promise<PullReport> {
   const { progress, log } = deps;
   const missing: Descriptor[] = [];
+  const present: Descriptor[] = [];
   for (const blob of plan.blobs) {
     if (!(await hasTrustedBlob(layout, blob, signal))) missing.push(blob);
     else {
+      present.push(blob);
       progress.add(blob.sizeBytes, "volume");
       progress.completeFile();
     }
   }
+  // A file that lost a link looks touched, and would be read once more.
+  for (const blob of await removeOrphans(layout, present))
+    await stamp(layout, blobPath(layout, blob.digest), blob);
   await refuseWithoutSpace(layout, spaceNeed(plan, missing));
   log.info(
     {

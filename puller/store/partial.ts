@@ -78,19 +78,52 @@ type Orphan = {
 };
 
 async function orphan(path: string, name: string): Promise<Orphan | undefined> {
-  const match = namePattern.exec(name);
-  if (match === null) return undefined;
   const status = await lstat(path).catch(() => undefined);
+  // Two links: it is a blob by now, whose other name was to go.
   if (status === undefined || !status.isFile() || status.nlink !== 1) return undefined;
-  const [, host, boot, pid, ticks] = match;
+  const writer = await deadWriter(name, status.mtimeMs);
+  return writer && { path, sizeBytes: status.size, ...writer };
+}
+
+/** Whose name a partial has, if that process is gone. */
+async function deadWriter(
+  name: string,
+  writtenMs: number,
+): Promise<Pick<Orphan, "how" | "isSameBoot"> | undefined> {
+  const [, host, boot, pid, ticks] = namePattern.exec(name) ?? [];
+  if (host === undefined) return undefined;
   const isSameBoot = boot === mark(bootIdentity());
-  const found = { path, sizeBytes: status.size, isSameBoot };
   if (host === mark(hostname())) {
     // A container that starts again has the same host name and other processes; a machine that does, none of the old ones.
     if (isSameBoot && (await startTicks(Number(pid))) === ticks) return undefined;
-    return { ...found, how: "rename" };
+    return { how: "rename", isSameBoot };
   }
-  return Date.now() - status.mtimeMs > foreignOrphanAgeMs ? { ...found, how: "copy" } : undefined;
+  return Date.now() - writtenMs > foreignOrphanAgeMs ? { how: "copy", isSameBoot } : undefined;
+}
+
+/**
+ * Removes what dead processes left of blobs that are on the volume by now, such as the other name of a blob whose writer was killed
+ * before it removed that. Gives those blobs whose file was changed by it.
+ */
+export async function removeOrphans<T extends Pick<Descriptor, "digest">>(
+  layout: StoreLayout,
+  blobs: readonly T[],
+): Promise<readonly T[]> {
+  const begun = new Set(await readdir(layout.ingest).catch(() => []));
+  const changed: T[] = [];
+  for (const blob of blobs.filter(({ digest }) => begun.has(digestHex(digest)))) {
+    const directory = ingestDirectory(layout, blob.digest);
+    for (const name of await readdir(directory).catch(() => [])) {
+      const path = join(directory, name);
+      const status = await lstat(path).catch(() => undefined);
+      if (status === undefined || (await deadWriter(name, status.mtimeMs)) === undefined) continue;
+      await unlink(path).catch(() => undefined);
+      if (status.nlink > 1) changed.push(blob);
+    }
+    // Empty by now, unless another process is fetching the same blob.
+    await rmdir(directory).catch(() => undefined);
+  }
+  return changed;
 }
 
 /** Makes a file and its directory, which another process that has just published the blob may be removing at this moment. */

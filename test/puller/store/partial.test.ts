@@ -1,4 +1,4 @@
-import { chownSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { chownSync, linkSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { chmod, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,14 +6,15 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type * as OciTypes from "../../../puller/oci/types.ts";
 import type * as Journal from "../../../puller/store/journal.ts";
-import type { StoreLayout } from "../../../puller/store/layout.ts";
+import { blobPath, type StoreLayout } from "../../../puller/store/layout.ts";
 import type * as OpenStore from "../../../puller/store/open-store.ts";
 import type * as Partials from "../../../puller/store/partial.ts";
 import type * as PieceMaps from "../../../puller/transfer/piece-map.ts";
 import { importCompiled } from "../../compiled/compiled-puller.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
-import { noise, pieceBytes } from "../pull/small-pulls.ts";
-import { sha256 } from "../store-assertions.ts";
+import { startBlobServer } from "../../registry/blob-server.ts";
+import { expectModel, noise, pieceBytes, smallPull } from "../pull/small-pulls.ts";
+import { filesBelow, sha256 } from "../store-assertions.ts";
 
 const { Partial } = await importCompiled<typeof Partials>("puller/store/partial.ts");
 const { openStore } = await importCompiled<typeof OpenStore>("puller/store/open-store.ts");
@@ -92,6 +93,35 @@ describe("a partial whose writer was killed", () => {
       );
     },
   );
+
+  test("between its name as a blob and its end as a partial: the next pull removes that and fetches nothing", async () => {
+    const file = { name: "killed.safetensors", content };
+    const server = await startBlobServer([file]);
+    try {
+      expect((await smallPull(server, directory)).error?.message).toBeUndefined();
+      const again = async (): Promise<void> => {
+        rmSync(join(directory, "models"), { recursive: true });
+        rmSync(layout.stamps, { recursive: true });
+        server.behave(() => undefined);
+        expect((await smallPull(server, directory)).error?.message).toBeUndefined();
+        expect(server.fileRequests).toHaveLength(0);
+      };
+      await (await Partial.create(layout, descriptor)).keep();
+      const path = orphan();
+      const blob = blobPath(layout, descriptor.digest);
+      rmSync(path);
+      linkSync(blob, path);
+      await again();
+      expectModel(directory, server, [file]);
+      // One whose writer lives is that one's own.
+      const alive = await Partial.create(layout, descriptor);
+      await again();
+      expect(filesBelow(join(directory, ".ocimodel/ingest"))).toHaveLength(1);
+      await alive.discard();
+    } finally {
+      await server.stop();
+    }
+  });
 
   test("with a machine that has gone down since: only what was synced counts", async () => {
     const first = await Partial.create(layout, descriptor);
