@@ -28,28 +28,37 @@ const files = ["one.safetensors", "two.safetensors", "three.bin"].map((name) => 
 
 const layers = files.map(({ content }) => sha256(content));
 
+type Child = ChildProcessByStdio<Writable, Readable, null>;
+
 class Worker {
-  #child: ChildProcessByStdio<Writable, Readable, null>;
+  #child: Child;
   #lines: Interface;
+  #ended: Promise<undefined>;
 
   constructor() {
-    [this.#child, this.#lines] = this.#start();
+    [this.#child, this.#lines, this.#ended] = this.#start();
   }
 
-  #start(): [ChildProcessByStdio<Writable, Readable, null>, Interface] {
+  #start(): [Child, Interface, Promise<undefined>] {
     const child = spawn(process.execPath, [join(import.meta.dirname, "shared-puller.ts")], {
       stdio: ["pipe", "pipe", "inherit"],
     });
-    return [child, createInterface({ input: child.stdout })];
+    // What is written to one that is dead already.
+    child.stdin.on("error", () => undefined);
+    return [child, createInterface({ input: child.stdout }), once(child, "exit").then(() => undefined)];
   }
 
   async pull(what: SharedPull): Promise<SharedPullAnswer> {
+    // Killed after its last answer: no death of this round, and nobody would be told of it any more.
+    if (this.#child.killed) {
+      await this.#ended;
+      [this.#child, this.#lines, this.#ended] = this.#start();
+    }
     const answer = once(this.#lines, "line");
     this.#child.stdin.write(`${JSON.stringify(what)}\n`);
-    const ended = once(this.#child, "exit").then(() => undefined);
-    const line = await Promise.race([answer, ended]);
+    const line = await Promise.race([answer, this.#ended]);
     if (line !== undefined) return JSON.parse(String(line[0])) as SharedPullAnswer;
-    [this.#child, this.#lines] = this.#start();
+    [this.#child, this.#lines, this.#ended] = this.#start();
     return { failure: "killed" };
   }
 
@@ -58,9 +67,8 @@ class Worker {
   }
 
   async stop(): Promise<void> {
-    const exit = once(this.#child, "exit");
     this.#child.kill("SIGKILL");
-    await exit;
+    await this.#ended;
   }
 }
 
