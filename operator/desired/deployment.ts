@@ -9,6 +9,7 @@ import type { Placement } from "../selection/types.ts";
 import { deviceTolerations } from "../selection/tolerations.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import { imageModelFolder } from "./image-volume.ts";
+import { claimTemplateName, deviceClaimName } from "./claim-template.ts";
 import {
   defaultModelMountPath,
   digestAnnotation,
@@ -41,7 +42,13 @@ const startupSeconds = { period: 2, failures: 1800 };
  * The runtime's settings: the Model's, the variant's over them. A variant that names another runtime does not
  * inherit what was written for the first one.
  */
-function runtimeSettings({ model, variantName }: WorkloadInput): RuntimeSpec {
+export function runtimeSettings({
+  model,
+  variantName,
+}: {
+  readonly model: Pick<Model, "spec">;
+  readonly variantName: string;
+}): RuntimeSpec {
   const ofModel = model.spec.runtime ?? {};
   const ofVariant = model.spec.variants?.find(({ name }) => name === variantName)?.runtime ?? {};
   const { image: _image, args: _args, port: _port, env: _env, ...anyRuntime } = ofModel;
@@ -130,7 +137,14 @@ function runtimeContainer(input: StoredInput, settings: RuntimeSpec): JsonObject
 }
 
 /** Devices and RAM that the placement asks for; what the user states wins, but for the devices. */
-function runtimeResources(input: StoredInput, settings: RuntimeSpec): JsonObject {
+export function runtimeResources(
+  input: {
+    readonly placement: Pick<Placement, "deviceResource" | "deviceClaim" | "memoryBytes">;
+    readonly runtime: WorkloadInput["runtime"];
+    readonly storage: Pick<StoragePlan, "memoryBytes">;
+  },
+  settings: Pick<RuntimeSpec, "resources">,
+): JsonObject {
   const { placement, runtime, storage } = input;
   const stated = settings.resources ?? (runtime.definition.resources as JsonObject);
   const statedLimits = (stated["limits"] ?? {}) as JsonObject;
@@ -143,10 +157,15 @@ function runtimeResources(input: StoredInput, settings: RuntimeSpec): JsonObject
     placement.memoryBytes > 0 && statedLimits["memory"] === undefined
       ? { memory: bytesQuantity(placement.memoryBytes) }
       : {};
+  const claims: JsonObject =
+    placement.deviceClaim === undefined
+      ? {}
+      : { claims: [...((stated["claims"] ?? []) as readonly Json[]), { name: deviceClaimName }] };
   const limits = { ...statedLimits, ...devices };
   const requests = { ...memory, ...(stated["requests"] as JsonObject | undefined), ...devices };
   const resources = {
     ...stated,
+    ...claims,
     ...(Object.keys(requests).length === 0 ? {} : { requests }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
   };
@@ -222,6 +241,16 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
       containers: [runtimeContainer(stored, settings)],
       enableServiceLinks: false,
       ...(storage.isImage === true ? imagePullSecrets(model) : { initContainers: [pullContainer(stored)] }),
+      ...(placement.deviceClaim === undefined
+        ? {}
+        : {
+            resourceClaims: [
+              {
+                name: deviceClaimName,
+                resourceClaimTemplateName: claimTemplateName(model, placement.deviceClaim),
+              },
+            ],
+          }),
       securityContext: podSecurityContext,
       terminationGracePeriodSeconds: 30,
       ...(tolerations.length === 0 ? {} : { tolerations }),

@@ -21,7 +21,7 @@ const leastRuntimes: ReadonlyMap<string, { readonly name: string; readonly versi
   ["cri-o", { name: "CRI-O", version: [1, 33] }],
 ]);
 
-export function usesImageVolume({ spec }: Model): boolean {
+export function usesImageVolume({ spec }: Pick<Model, "spec">): boolean {
   return spec.storage?.type === "ImageVolume";
 }
 

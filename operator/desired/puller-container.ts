@@ -21,7 +21,10 @@ export const defaultPullerResources: JsonObject = {
   limits: { memory: "512Mi" },
 };
 
-export function pullerResources(model: Model, configuration: OperatorConfiguration): JsonObject {
+export function pullerResources(
+  model: Pick<Model, "spec">,
+  configuration: Pick<OperatorConfiguration, "pullerResources">,
+): JsonObject {
   if (model.spec.puller?.resources !== undefined) return model.spec.puller.resources;
   const configured = configuration.pullerResources as JsonObject;
   return Object.keys(configured).length > 0 ? configured : defaultPullerResources;

@@ -21,6 +21,6 @@ export function volumeNeed({ packaging, sizeBytes, weightBytes }: InspectFacts):
 }
 
 /** Bytes that `spec.storage.size` states; undefined for "auto". */
-export function statedBytes(model: Model): number | undefined {
+export function statedBytes(model: Pick<Model, "spec">): number | undefined {
   return parseQuantity(model.spec.storage?.size);
 }

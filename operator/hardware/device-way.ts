@@ -41,8 +41,7 @@ export function deviceWays(vendor: DeviceVendor, nodes: readonly NodeHardware[])
   const ways = new Map<string, DeviceWay>([[deviceWayKey(first), first]]);
   for (const { accelerators } of nodes) {
     for (const { vendor: of, access, isUnifiedMemory } of accelerators) {
-      // Pods of Models make no claims yet: what only a DRA driver offers is told in the verdict, and not asked for.
-      if (of !== vendor || access.kind === "claim") continue;
+      if (of !== vendor) continue;
       const way: DeviceWay = { vendor, access, isUnifiedMemory };
       ways.set(deviceWayKey(way), way);
     }

@@ -62,6 +62,52 @@ const drivers: Readonly<Record<string, Driver>> = {
   "gaudi.intel.com": { vendor: "habana", deviceClassName: "gaudi.intel.com", productAttributes: ["model"] },
 };
 
+/** What a claim asks of each device beside its class. */
+export type ClaimAsk = {
+  /** 0: not compared. */
+  readonly leastMemoryBytes: number;
+  /** An expression of RE2 that the whole product name matches; undefined: any product. */
+  readonly productPattern: string | undefined;
+  readonly minComputeCapability: readonly [number, number] | undefined;
+};
+
+/**
+ * CEL over `device` that holds for the devices that this file reads as good for the ask. What a device does not state is asked
+ * for first, since an expression that fails keeps the scheduler from placing the pod at all.
+ */
+export function claimExpressions(
+  driverName: string,
+  { leastMemoryBytes, productPattern, minComputeCapability }: ClaimAsk,
+): readonly string[] {
+  const driver = Object.hasOwn(drivers, driverName) ? drivers[driverName] : undefined;
+  const name = JSON.stringify(driverName);
+  const attributes = `device.attributes[${name}]`;
+  const expressions = [`device.driver == ${name}`];
+  const { types, productAttributes = [] } = driver ?? {};
+  if (types !== undefined) {
+    expressions.push(`"type" in ${attributes} && ${attributes}.type in ${JSON.stringify(types)}`);
+  }
+  if (leastMemoryBytes > 0) {
+    expressions.push(
+      `"memory" in device.capacity[${name}] && device.capacity[${name}].memory.compareTo(quantity("${Math.ceil(leastMemoryBytes)}")) >= 0`,
+    );
+  }
+  if (productPattern !== undefined) {
+    const product = productAttributes.reduceRight(
+      (rest, each) => `("${each}" in ${attributes} ? ${attributes}.${each} : ${rest})`,
+      '""',
+    );
+    expressions.push(`${product}.matches(${JSON.stringify(productPattern)})`);
+  }
+  if (minComputeCapability !== undefined) {
+    const [major, minor] = minComputeCapability;
+    expressions.push(
+      `"cudaComputeCapability" in ${attributes} && ${attributes}.cudaComputeCapability.compareTo(semver("${major}.${minor}.0")) >= 0`,
+    );
+  }
+  return expressions;
+}
+
 /** An attribute under its own name or that qualified by the driver's domain. */
 function attribute(device: Device, driver: string, name: string): Attribute | undefined {
   return device.attributes?.[name] ?? device.attributes?.[`${driver}/${name}`];

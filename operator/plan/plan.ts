@@ -3,6 +3,7 @@
 import { isInspectFailure, type InspectFacts, type InspectResult } from "../../puller/contract.ts";
 import type { FootprintStatus, ModelSpec, Verdict } from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
+import { podAmounts } from "../desired/requested.ts";
 import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
 import { footprintStatus } from "../reconcile/decide.ts";
 import { effectiveVariants, runtimeFor, tolerationsOf, withRequirements } from "../reconcile/variants.ts";
@@ -82,6 +83,8 @@ export function selectionInput(input: PlanInput): SelectionInput {
     nodes: input.nodes.map(nodeHardware),
     selection: spec.selection ?? {},
     tolerations: (candidate) => tolerationsOf(spec, candidate),
+    requested: (candidate, memoryBytes) =>
+      podAmounts({ spec }, { pullerResources: {} }, candidate, memoryBytes),
     replicas: spec.replicas ?? 1,
     ...(input.current === undefined ? {} : { current: input.current }),
   };

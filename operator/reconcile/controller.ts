@@ -22,6 +22,7 @@ import { InUseLedger } from "./in-use-ledger.ts";
 import { reconcileModel } from "./reconcile-model.ts";
 import {
   claimResource,
+  claimTemplateResource,
   daemonSetResource,
   deploymentResource,
   nodeResource,
@@ -62,6 +63,7 @@ export class Controller {
   readonly #scheduledPods: Watched<ScheduledPod>;
   readonly #slices: Watched<ResourceSlice>;
   readonly #deployments: Watched<Deployment>;
+  readonly #claimTemplates: Watched<KubeObject>;
   readonly #services: Watched<KubeObject>;
   readonly #pods: Watched<Pod>;
   readonly #claims: Watched<Claim>;
@@ -140,6 +142,9 @@ export class Controller {
     );
     this.#hardware.attach(this.#nodes, countsPods);
     this.#deployments = this.#watched<Deployment>(deploymentResource, owned, wakeOwner);
+    this.#claimTemplates = deps.hasResourceSlices
+      ? this.#watched(claimTemplateResource, owned, wakeOwner)
+      : new Watched([]);
     this.#services = this.#watched(serviceResource, owned, wakeOwner);
     this.#pods = this.#watched<Pod>(podResource, owned, (key, change) => {
       wakeOwner(key, change);
@@ -263,6 +268,7 @@ export class Controller {
       this.#scheduledPods,
       this.#slices,
       this.#deployments,
+      this.#claimTemplates,
       this.#services,
       this.#pods,
       this.#claims,
@@ -335,6 +341,7 @@ export class Controller {
             models: this.#models,
             hardware: ({ namespace, name }) => this.#hardware.list(`${namespace}/${name}`),
             deployments: this.#deployments,
+            claimTemplates: this.#claimTemplates,
             services: this.#services,
             pods: this.#pods,
             claims: this.#claims,

@@ -8,8 +8,10 @@ import {
 } from "../../puller/contract.ts";
 import type { CopyStatus, VariantSpec, VariantStatus } from "../api/model.ts";
 import type { FootprintStatus, ReselectionStatus } from "../api/model.ts";
+import { claimTemplate } from "../desired/claim-template.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { usesImageVolume } from "../desired/image-volume.ts";
+import { podAmounts } from "../desired/requested.ts";
 import { modelService } from "../desired/service.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { SelectionInput } from "../selection/choose-variant.ts";
@@ -134,6 +136,8 @@ export function decide(observed: Observed): Decision {
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
+          requested: (candidate, memoryBytes) =>
+            podAmounts(observed.model, observed.configuration, candidate, memoryBytes),
           replicas: observed.model.spec.replicas ?? 1,
           currentShares: runningShares(observed.model),
           ...(current === undefined ? {} : { current }),
@@ -202,15 +206,43 @@ function desiredWorkload(
   const artifacts = shares.filter(({ replicas }) => replicas > 0).map((share) => share.candidate.artifact);
   const claim = desiredClaim(observed, candidate.artifact, artifacts);
   const rollout = planRollout(observed, shares, isSurging);
+  const templates = shares.flatMap(({ replicas, key, placement: { deviceClaim } }) =>
+    deviceClaim === undefined || (replicas === 0 && key !== "") ? [] : [claimTemplate(model, deviceClaim)],
+  );
   return {
     apply: [
       ...(claim === undefined ? [] : [claim]),
+      // Before the pods that name them.
+      ...templates,
       ...shares.flatMap((share) => deploymentOf(observed, share, rollout, isSurging, copies)),
       ...rollout.shrunk,
       modelService(model),
     ],
-    remove: rollout.remove,
+    remove: [...rollout.remove, ...unusedTemplates(observed, templates)],
   };
+}
+
+/** Claim templates that no pod will be made from any more. */
+function unusedTemplates(observed: Observed, wanted: readonly KubeObject[]): readonly KubeObject[] {
+  const isRolling = ownDeployments(observed).some(
+    ({ metadata, status = {} }) =>
+      (status.observedGeneration ?? 0) < (metadata.generation ?? 0) ||
+      (status.replicas ?? 0) > (status.updatedReplicas ?? 0),
+  );
+  if (isRolling) return [];
+  const names = new Set(wanted.map(({ metadata }) => metadata.name));
+  const live = ownDeployments(observed).flatMap(
+    ({ spec }) =>
+      spec?.template?.spec?.resourceClaims?.flatMap((each) => each.resourceClaimTemplateName ?? []) ?? [],
+  );
+  for (const name of live) names.add(name);
+  return (observed.claimTemplates ?? [])
+    .filter(
+      ({ metadata }) =>
+        !names.has(metadata.name) &&
+        metadata.ownerReferences?.some(({ uid }) => uid === observed.model.metadata.uid) === true,
+    )
+    .map(({ metadata }) => ({ apiVersion: "resource.k8s.io/v1", kind: "ResourceClaimTemplate", metadata }));
 }
 
 /** The Deployment of a class, if it is to have pods; that of a Uniform placement is there without any, too. */

@@ -24,6 +24,7 @@ export type World = {
   /** Nodes as the Model sees them: what its own pods take is free for it. */
   readonly hardware: (model: ObjectKey) => readonly NodeHardware[];
   readonly deployments: ObjectCache<Deployment>;
+  readonly claimTemplates: ObjectCache<KubeObject>;
   readonly services: ObjectCache<KubeObject>;
   readonly pods: ObjectCache<Pod>;
   readonly claims: ObjectCache<Claim>;
@@ -94,6 +95,9 @@ export async function observe(
     configuration: world.configuration,
     nodes: world.hardware(key),
     deployments: world.deployments
+      .list(key.namespace)
+      .filter(({ metadata }) => metadata.labels?.[modelNameLabel] === key.name),
+    claimTemplates: world.claimTemplates
       .list(key.namespace)
       .filter(({ metadata }) => metadata.labels?.[modelNameLabel] === key.name),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),

@@ -22,6 +22,8 @@ export type Observed = {
   readonly nodes: readonly NodeHardware[];
   /** Deployments with the labels of this Model, whoever owns them. */
   readonly deployments: readonly Deployment[];
+  /** ResourceClaimTemplates with the labels of this Model; none where the API server has no such. */
+  readonly claimTemplates?: readonly KubeObject[];
   readonly service: KubeObject | undefined;
   /** The claim that the spec names or that the operator makes; undefined: there is none, or none is used. */
   readonly claim: Claim | undefined;

@@ -132,6 +132,8 @@ function liveOf(observed: Observed, object: KubeObject): KubeObject | undefined 
       return observed.deployments.find(({ metadata }) => metadata.name === object.metadata.name);
     case "PersistentVolumeClaim":
       return observed.claim;
+    case "ResourceClaimTemplate":
+      return observed.claimTemplates?.find(({ metadata }) => metadata.name === object.metadata.name);
     default:
       return observed.service;
   }

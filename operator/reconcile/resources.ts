@@ -68,11 +68,21 @@ export const configMapResource: Resource = {
   namespaced: true,
 };
 
+/** Of DRA; only where the API server serves resource.k8s.io/v1. */
+export const claimTemplateResource: Resource = {
+  group: "resource.k8s.io",
+  version: "v1",
+  kind: "ResourceClaimTemplate",
+  plural: "resourceclaimtemplates",
+  namespaced: true,
+};
+
 const byKind: Readonly<Record<string, Resource>> = {
   Pod: podResource,
   Service: serviceResource,
   Deployment: deploymentResource,
   PersistentVolumeClaim: claimResource,
+  ResourceClaimTemplate: claimTemplateResource,
 };
 
 /** The resource of an object that the operator owns. */

@@ -62,6 +62,7 @@ export type Deployment = KubeObject & {
             }[];
           };
         };
+        readonly resourceClaims?: readonly { readonly resourceClaimTemplateName?: string }[];
       };
     };
   };

@@ -2,6 +2,7 @@
 
 import type { JsonObject, SelectionSpec } from "../api/model.ts";
 import { deviceWays } from "../hardware/device-way.ts";
+import { claimExpressions } from "../hardware/dra.ts";
 import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
 import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import { engineMemory } from "./engine-memory.ts";
@@ -9,6 +10,7 @@ import {
   lastingObstacle,
   leastOfNominal,
   offersWay,
+  parseCapability,
   selectorObstacle,
   takenObstacle,
   type Obstacle,
@@ -16,15 +18,21 @@ import {
 } from "./fit.ts";
 import { contextLengths, estimateFootprint } from "./footprint.ts";
 import { nodeAffinityTerms } from "./node-affinity.ts";
+import { productPattern } from "./glob.ts";
 import { groupNodes, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
 import { deviceTolerations } from "./tolerations.ts";
-import type { Candidate, Footprint, Placement } from "./types.ts";
+import type { Candidate, DeviceClaim, Footprint, Placement } from "./types.ts";
 
 export type AttemptInput = {
   readonly nodes: readonly NodeHardware[];
   readonly selection: SelectionSpec;
   /** Tolerations of the pod template, by variant name. */
   readonly tolerations: (candidate: Candidate) => readonly JsonObject[];
+  /** CPU and RAM that all containers of its pod request, when RAM of `memoryBytes` is estimated; absent: nothing but that. */
+  readonly requested?: (
+    candidate: Candidate,
+    memoryBytes: number,
+  ) => { readonly cpuMillis: number; readonly memoryBytes: number };
 };
 
 export type Attempt = {
@@ -35,6 +43,8 @@ export type Attempt = {
   readonly message: string;
   /** Some node has all it asks for but memory. */
   readonly isTooLarge: boolean;
+  /** Some node has devices that are asked for in this way, good for it or not. */
+  readonly isOffered: boolean;
   /** With a shorter context than wanted, which nobody asked for. */
   readonly isShort: boolean;
   /** Memory that is left over on the roomiest matching node, bytes; 0 where nothing is compared. */
@@ -160,6 +170,9 @@ export function attempt(
   });
   const { deviceBytes, hostBytes, count } = memoryDemand(candidate, footprint, way);
   const ofTemplate = input.tolerations(candidate);
+  const requested = input.requested?.(candidate, hostBytes) ?? { cpuMillis: 0, memoryBytes: hostBytes };
+  // What is stated for the containers may be more than the estimate, and is what the scheduler goes by.
+  const memoryBytes = Math.max(hostBytes, requested.memoryBytes);
   const demand: PodDemand = {
     requirements: way === undefined ? withoutAccelerator : requirements,
     tolerations: way === undefined ? ofTemplate : [...deviceTolerations(way.vendor), ...ofTemplate],
@@ -172,7 +185,8 @@ export function attempt(
             memoryBytes:
               accelerator?.memoryPerDevice === undefined ? deviceBytes : leastOfNominal(deviceBytes),
           },
-    memoryBytes: hostBytes,
+    memoryBytes,
+    ...(requested.cpuMillis === 0 ? {} : { cpuMillis: requested.cpuMillis }),
   };
   const grouped = groupNodes(input.nodes);
   const { matching, free, refused, taken } = sift(grouped, demand);
@@ -180,7 +194,7 @@ export function attempt(
   const isShort = contextLength < (contextLengths(artifact.facts, input.selection.contextLength)[0] ?? 0);
   const needed =
     (way === undefined
-      ? `needs ${formatBytes(hostBytes)} of RAM`
+      ? `needs ${formatBytes(memoryBytes)} of RAM`
       : `needs ${formatBytes(deviceBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`) +
     (isShort ? ` with ${contextLength} tokens of context` : "");
   const isTaken = matching.length > 0 && free.length === 0;
@@ -200,6 +214,9 @@ export function attempt(
       isCpuFallback: way === undefined && accelerator !== undefined && accelerator.vendor !== "none",
     },
     isShort,
+    isOffered: grouped.groups.some(({ sample }) =>
+      sample.accelerators.some((each) => demand.device !== undefined && offersWay(each, demand.device)),
+    ),
     isTooLarge: matching.length === 0 && refused.some(({ obstacle: found }) => found.kind === "memory"),
     headroomBytes: () => matching.reduce((most, node) => Math.max(most, headroom(node, demand)), 0),
     message:
@@ -214,7 +231,29 @@ export function attempt(
 
 /** The attempt's placement with its node affinity, which costs too much to be made for each attempt. */
 export function withTerms(input: AttemptInput, { placement, demand }: Attempt): Placement {
-  return { ...placement, nodeSelectorTerms: nodeAffinityTerms(demand, groupNodes(input.nodes).nodes) };
+  const deviceClaim = deviceClaimOf(demand);
+  return {
+    ...placement,
+    ...(deviceClaim === undefined ? {} : { deviceClaim }),
+    nodeSelectorTerms: nodeAffinityTerms(demand, groupNodes(input.nodes).nodes),
+  };
+}
+
+/** What each pod claims of a DRA driver: there the claim says what else the affinity would. */
+function deviceClaimOf({ device, requirements }: PodDemand): DeviceClaim | undefined {
+  if (device?.way.access.kind !== "claim") return undefined;
+  const { driver, deviceClassName } = device.way.access;
+  const { products = [], minComputeCapability } = requirements.accelerator ?? {};
+  return {
+    deviceClassName,
+    count: device.count,
+    expressions: claimExpressions(driver, {
+      leastMemoryBytes: device.memoryBytes,
+      productPattern: productPattern(products),
+      minComputeCapability:
+        minComputeCapability === undefined ? undefined : parseCapability(minComputeCapability),
+    }),
+  };
 }
 
 /** What is left of the memory that counts (of the devices, else of the host), bytes. */
@@ -244,12 +283,13 @@ function attemptStatedAt(input: AttemptInput, candidate: Candidate, contextLengt
   return clearest(attempts) ?? attempt(input, candidate, undefined, contextLength);
 }
 
-/** Of the ways of one candidate the one that says most: the first with room, else the first that fits, else one that is only too large. */
+/** Of the ways of one candidate the one that says most: with room, else that fits, else only too large, else for devices that are there. */
 export function clearest(attempts: readonly Attempt[]): Attempt | undefined {
   return (
     attempts.find(({ placement }) => placement.freeNodes.length > 0) ??
     attempts.find(({ placement }) => placement.matchingNodes.length > 0) ??
     attempts.find(({ isTooLarge }) => isTooLarge) ??
+    attempts.find(({ isOffered }) => isOffered) ??
     attempts[0]
   );
 }
@@ -304,7 +344,11 @@ export function attemptsStated(
 }
 
 /** Pods that the node can hold beside what other pods request, `own` of which are there already. */
-export function capacityOf(node: NodeHardware, { device, memoryBytes }: PodDemand, own: number): number {
+export function capacityOf(
+  node: NodeHardware,
+  { device, memoryBytes, cpuMillis = 0 }: PodDemand,
+  own: number,
+): number {
   const room = (free: number | undefined, all: number | undefined, need: number): number => {
     if (need <= 0) return Number.POSITIVE_INFINITY;
     if (free !== undefined) return Math.max(0, Math.floor(free / need)) + own;
@@ -314,6 +358,8 @@ export function capacityOf(node: NodeHardware, { device, memoryBytes }: PodDeman
   const most = Math.min(
     device === undefined ? Number.POSITIVE_INFINITY : room(found?.freeCount, found?.count, device.count),
     room(node.free?.memoryBytes, node.allocatableMemoryBytes, memoryBytes),
+    room(node.free?.cpuMillis, node.allocatableCpuMillis, cpuMillis),
+    room(node.free?.pods, node.allocatablePods, node.allocatablePods === undefined ? 0 : 1),
   );
   return Number.isFinite(most) ? most : 1;
 }

@@ -133,7 +133,7 @@ function suitableDevices(
       ({ access, vendor }) => access.kind === "claim" && vendor === device.way.vendor,
     );
     if (claimable?.access.kind === "claim") {
-      const what = `only the DRA driver ${claimable.access.driver} offers its GPUs, and pods of Models make no claims yet`;
+      const what = `its GPUs are offered by the DRA driver ${claimable.access.driver} only`;
       return { obstacle: { kind: "other", what } };
     }
   }
@@ -162,7 +162,10 @@ export function takenObstacle(node: NodeHardware, demand: PodDemand): Obstacle |
     return { kind: "taken", what: `only ${formatBytes(Math.max(0, memoryBytes))} of its RAM are free` };
   }
   if (cpuMillis !== undefined && cpuMillis < (demand.cpuMillis ?? 0)) {
-    return { kind: "taken", what: `only ${Math.max(0, cpuMillis) / 1000} of its CPUs are free` };
+    return {
+      kind: "taken",
+      what: `only ${Math.max(0, cpuMillis) / 1000} of its CPUs are free, and a pod requests ${(demand.cpuMillis ?? 0) / 1000}`,
+    };
   }
   return pods !== undefined && pods < 1 ? { kind: "taken", what: "it takes no more pods" } : undefined;
 }
@@ -213,7 +216,10 @@ export function lastingObstacle(node: NodeHardware, demand: PodDemand): Obstacle
     node.allocatableCpuMillis !== undefined &&
     node.allocatableCpuMillis < demand.cpuMillis
   ) {
-    return { kind: "other", what: `it has ${node.allocatableCpuMillis / 1000} CPUs` };
+    return {
+      kind: "other",
+      what: `it has ${node.allocatableCpuMillis / 1000} CPUs, and a pod requests ${demand.cpuMillis / 1000}`,
+    };
   }
   const taint = untoleratedTaint(node, demand.tolerations);
   if (taint !== undefined) return { kind: "other", what: `its taint ${taint.key} is not tolerated` };

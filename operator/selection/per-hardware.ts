@@ -75,8 +75,7 @@ function allAttempts(
     .filter((each) => each.stated)
     .map(({ candidate }) => attemptsStated(input, candidate, (way) => kept(candidate.variant.name, way)));
   const stated = ofEach.flat().sort(order);
-  const served = new Set(stated.flatMap(({ matching }) => matching));
-  const isAnyLeft = input.nodes.some((node) => !served.has(node));
+  const isAnyLeft = isSomeNodeLeft(input, stated);
   const fallbacks = servable
     .filter(({ candidate, fallback }) => {
       const key = shareKey(candidate.variant.name, undefined);
@@ -85,6 +84,16 @@ function allAttempts(
     .map(({ candidate }) => attemptOnCpus(input, candidate, kept(candidate.variant.name, undefined)))
     .sort(order);
   return { stated, fallbacks, first: ofEach.flatMap(([first]) => first ?? []) };
+}
+
+/** Whether no attempt fits some node. The widest go first: mostly one is enough to tell. */
+function isSomeNodeLeft({ nodes }: PerHardwareInput, attempts: readonly Attempt[]): boolean {
+  const served = new Set<Attempt["matching"][number]>();
+  for (const { matching } of attempts.toSorted((one, other) => other.matching.length - one.matching.length)) {
+    if (served.size === nodes.length) return false;
+    for (const node of matching) served.add(node);
+  }
+  return served.size < nodes.length;
 }
 
 /** With `reselect: Never` what runs is kept; else as long as a node can hold it, a cordoned one too, since a cordon is temporary. */

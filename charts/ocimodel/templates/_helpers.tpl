@@ -69,7 +69,11 @@ runtimes:
   verbs: [patch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [create, get, list, patch, watch]
+  verbs: [create, delete, get, list, patch, watch]
+# By which pods claim devices of DRA drivers.
+- apiGroups: [resource.k8s.io]
+  resources: [resourceclaimtemplates]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [""]
   resources: [services]
   verbs: [create, get, list, patch, watch]

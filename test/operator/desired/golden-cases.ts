@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parse } from "yaml";
 import { configurationSchema, type OperatorConfiguration } from "../../../operator/configuration.ts";
 import { makesClaim, modelClaim } from "../../../operator/desired/claim.ts";
+import { claimTemplate } from "../../../operator/desired/claim-template.ts";
 import { workloadDeployment } from "../../../operator/desired/deployment.ts";
 import { inspectPod } from "../../../operator/desired/inspect-pod.ts";
 import { modelService } from "../../../operator/desired/service.ts";
@@ -36,6 +37,7 @@ function workload(
   const { model, artifact, claim, othersBytes = 0 } = input;
   return [
     ...(makesClaim(model) ? [modelClaim(model, artifact, claim, othersBytes)] : []),
+    ...(input.placement.deviceClaim === undefined ? [] : [claimTemplate(model, input.placement.deviceClaim)]),
     workloadDeployment({ ...input, configuration, runtime: { name: input.runtime, definition } }),
     modelService(input.model),
   ];

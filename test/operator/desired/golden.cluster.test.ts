@@ -13,6 +13,7 @@ const collections: Readonly<Record<string, string>> = {
   Deployment: `/apis/apps/v1/namespaces/${namespace}/deployments`,
   Service: `/api/v1/namespaces/${namespace}/services`,
   PersistentVolumeClaim: `/api/v1/namespaces/${namespace}/persistentvolumeclaims`,
+  ResourceClaimTemplate: `/apis/resource.k8s.io/v1/namespaces/${namespace}/resourceclaimtemplates`,
   Pod: `/api/v1/namespaces/${namespace}/pods`,
 };
 

@@ -20,6 +20,7 @@ test("a decision that throws is told in the status, once, and tried again", asyn
     models: { hasSynced: true, get: () => model, list: () => [model] },
     hardware: () => [],
     deployments: none,
+    claimTemplates: none,
     services: none,
     // Nothing of the operator expects that.
     pods: {

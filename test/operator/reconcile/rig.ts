@@ -1,5 +1,6 @@
 // The operator's controller in this process on a real API server, without controllers and nodes: the test itself plays the
-// kubelet and the Deployment controller, so that each moment is in its hand.
+// kubelet and the Deployment controller, so that each moment is in its hand. With `isScheduled` the real controllers and the real
+// scheduler run, and the test plays kubelets alone.
 
 import { KubeConfig } from "@kubernetes/client-node";
 import { pino } from "pino";
@@ -88,35 +89,66 @@ export class Rig {
   readonly #kubeConfig = new KubeConfig();
   readonly #over = new AbortController();
   readonly #operators: Operator[] = [];
+  /** Devices of each node. */
+  readonly #nodes = new Map<string, Readonly<Record<string, string>>>();
+  #beatMs = 0;
   #playing: Promise<void> | undefined;
   #made = 0;
 
-  private constructor(controlPlane: ControlPlane) {
+  readonly #isScheduled: boolean;
+
+  private constructor(controlPlane: ControlPlane, isScheduled: boolean) {
     this.controlPlane = controlPlane;
+    this.#isScheduled = isScheduled;
     this.#kubeConfig.loadFromFile(controlPlane.kubeconfig);
     this.client = new KubeClient({ kubeConfig: this.#kubeConfig, fieldManager: "test", userAgent: "test" });
   }
 
-  static async start(): Promise<Rig> {
-    const controlPlane = await startControlPlane({ controllers: false, scheduler: false });
-    const rig = new Rig(controlPlane);
+  static async start({ isScheduled = false } = {}): Promise<Rig> {
+    const controlPlane = await startControlPlane({ controllers: isScheduled, scheduler: isScheduled });
+    const rig = new Rig(controlPlane, isScheduled);
     await controlPlane.kubectl(["apply", "-f", "crds"], { cwd: process.cwd() });
     await controlPlane.kubectl(["wait", "--for=condition=Established", "crd/models.ocimodel.dev"]);
-    const node = {
-      apiVersion: "v1",
-      kind: "Node",
-      metadata: { name: "n", labels: { "kubernetes.io/arch": "amd64" } },
-    };
-    await rig.client.create(nodeResource, node, never);
-    const resources = { cpu: "8", memory: "64Gi", pods: "100", "ephemeral-storage": "100Gi" };
-    const conditions = [{ type: "Ready", status: "True", lastHeartbeatTime: null, lastTransitionTime: null }];
-    await rig.client.applyStatus(
-      nodeResource,
-      { ...node, status: { capacity: resources, allocatable: resources, conditions } } as KubeObject,
-      never,
-    );
+    await rig.addNode("n");
     rig.#playing = rig.#play();
     return rig;
+  }
+
+  /** A node as a kubelet and device plugins would register it, ready and without taints. */
+  async addNode(
+    name: string,
+    labels: Readonly<Record<string, string>> = {},
+    devices: Readonly<Record<string, string>> = {},
+  ): Promise<void> {
+    const metadata = {
+      name,
+      labels: { "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name, ...labels },
+    };
+    await this.client.create(nodeResource, { apiVersion: "v1", kind: "Node", metadata }, never);
+    this.#nodes.set(name, devices);
+    await this.heartbeat(name);
+    // Admission taints every new node as not ready.
+    const patch = JSON.stringify({ spec: { taints: [] } });
+    await this.controlPlane.kubectl(["patch", "node", name, "--type=merge", "-p", patch]);
+  }
+
+  /** What a kubelet writes every few seconds. */
+  async heartbeat(name: string): Promise<void> {
+    const devices = this.#nodes.get(name);
+    const resources = { cpu: "8", memory: "64Gi", pods: "100", "ephemeral-storage": "100Gi", ...devices };
+    const now = `${new Date().toISOString().slice(0, 19)}Z`;
+    const conditions = [{ type: "Ready", status: "True", lastHeartbeatTime: now, lastTransitionTime: null }];
+    const status = { capacity: resources, allocatable: resources, conditions };
+    await this.client.applyStatus(
+      nodeResource,
+      { apiVersion: "v1", kind: "Node", metadata: { name }, status } as KubeObject,
+      never,
+    );
+  }
+
+  async removeNode(name: string): Promise<void> {
+    this.#nodes.delete(name);
+    await this.controlPlane.kubectl(["delete", "node", name]);
   }
 
   /** A namespace of its own, with the service account that pods need. */
@@ -277,6 +309,42 @@ export class Rig {
     await this.controlPlane.stop();
   }
 
+  /** A pod of a model: pulled and serving at once, gone at once when it is deleted or its node is. */
+  async #playKubelet(pod: Pod): Promise<void> {
+    const { name, namespace = "", deletionTimestamp, uid = "" } = pod.metadata;
+    const nodeName = pod.spec?.nodeName;
+    if (nodeName === undefined) return;
+    const node = await this.get(nodeResource, { namespace: "", name: nodeName });
+    if (deletionTimestamp !== undefined || node === undefined) {
+      const flags = ["--force", "--grace-period=0", "--wait=false", "--ignore-not-found"];
+      await this.controlPlane.kubectl(["delete", "pod", name, "-n", namespace, ...flags]);
+      return;
+    }
+    if (pod.status?.phase !== "Pending") return;
+    const at = `${new Date().toISOString().slice(0, 19)}Z`;
+    const of = (container: string): object => ({
+      name: container,
+      image: "i",
+      imageID: "i",
+      restartCount: 0,
+    });
+    this.#made += 1;
+    const status = {
+      phase: "Running",
+      podIP: `10.1.${Math.floor(this.#made / 250)}.${(this.#made % 250) + 1}`,
+      conditions: ["Initialized", "Ready", "ContainersReady"].map((type) => ({ type, status: "True" })),
+      initContainerStatuses: [
+        { ...of("pull"), ready: true, state: { terminated: { exitCode: 0, startedAt: at, finishedAt: at } } },
+      ],
+      containerStatuses: [{ ...of("runtime"), ready: true, state: { running: { startedAt: at } } }],
+    };
+    await this.client.applyStatus(
+      podResource,
+      { apiVersion: "v1", kind: "Pod", metadata: { name, namespace, uid }, status } as KubeObject,
+      never,
+    );
+  }
+
   /** Ends inspect pods with a report, and makes Deployments available. */
   async #play(): Promise<void> {
     while (!this.#over.signal.aborted) {
@@ -290,8 +358,19 @@ export class Rig {
   }
 
   async #playOnce(): Promise<void> {
+    // Nodes that are silent for 40 s are taken for lost.
+    if (this.#isScheduled && performance.now() - this.#beatMs > 8_000) {
+      this.#beatMs = performance.now();
+      for (const name of this.#nodes.keys()) await this.heartbeat(name);
+    }
     const pods = await this.client.read<{ readonly items: readonly Pod[] }>("/api/v1/pods", {}, never);
     for (const pod of pods.items) {
+      const isServer = pod.metadata.labels?.["app.kubernetes.io/component"] === "server";
+      if (this.#isScheduled && (isServer || pod.metadata.deletionTimestamp !== undefined)) {
+        await this.#playKubelet(pod);
+        continue;
+      }
+      if (isServer) continue;
       if (pod.status?.phase !== "Pending") continue;
       const { args } = (pod as unknown as { spec: { containers: [{ args: readonly string[] }] } }).spec
         .containers[0];
@@ -333,6 +412,7 @@ export class Rig {
         never,
       );
     }
+    if (this.#isScheduled) return;
     const path = "/apis/apps/v1/deployments";
     const deployments = await this.client.read<{ readonly items: readonly Deployment[] }>(path, {}, never);
     for (const { metadata, spec, status } of deployments.items) {

@@ -134,7 +134,7 @@ describe("devices", () => {
     expect(choose(candidate(8, gaudi, runtime?.definition), [host])).toMatchObject({ kind: "selected" });
   });
 
-  test("that only a DRA driver offers are told, and not taken for devices that a pod can have", () => {
+  test("that only a DRA driver offers are claimed, with conditions that say what the verdict says", () => {
     const host = withSlices(nodeHardware(node("dra", {}, {})), [
       {
         apiVersion: "resource.k8s.io/v1",
@@ -147,22 +147,49 @@ describe("devices", () => {
           devices: [
             {
               name: "gpu-0",
-              attributes: { type: { string: "gpu" } },
+              attributes: {
+                type: { string: "gpu" },
+                productName: { string: "NVIDIA H100 80GB HBM3" },
+                cudaComputeCapability: { version: "9.0.0" },
+              },
               capacity: { memory: { value: "81559Mi" } },
             },
           ],
         },
       },
     ]);
-    const choice = chooseVariant({
-      candidates: [candidate(4, nvidia)],
-      nodes: [host],
-      selection: { cpuFallback: false },
-      tolerations: () => [],
-      replicas: 1,
+    const judge = (accelerator: object) =>
+      chooseVariant({
+        candidates: [candidate(4, { accelerator: { vendor: "nvidia", ...accelerator } })],
+        nodes: [host],
+        selection: { cpuFallback: false },
+        tolerations: () => [],
+        replicas: 1,
+      });
+    const domain = '"gpu.nvidia.com"';
+    expect(
+      judge({ products: ["*H100*", "*h200*"], minComputeCapability: "8.9", memoryPerDevice: "40Gi" }),
+    ).toMatchObject({
+      kind: "selected",
+      placement: {
+        accelerator: "nvidia",
+        deviceClaim: {
+          deviceClassName: "gpu.nvidia.com",
+          count: 1,
+          expressions: [
+            `device.driver == ${domain}`,
+            `"type" in device.attributes[${domain}] && device.attributes[${domain}].type in ["gpu"]`,
+            `"memory" in device.capacity[${domain}] && device.capacity[${domain}].memory.compareTo(quantity("39513699123")) >= 0`,
+            `("productName" in device.attributes[${domain}] ? device.attributes[${domain}].productName : "").matches("(?i)^.*H100.*$|^.*h200.*$")`,
+            `"cudaComputeCapability" in device.attributes[${domain}] && device.attributes[${domain}].cudaComputeCapability.compareTo(semver("8.9.0")) >= 0`,
+          ],
+        },
+        nodeSelectorTerms: [],
+      },
     });
-    expect(choice).toMatchObject({ kind: "none", reason: "NoVariantFits" });
-    expect(choice.verdicts[0]?.message).toContain("only the DRA driver gpu.nvidia.com offers its GPUs");
+    expect(judge({ memoryPerDevice: "200Gi" }).verdicts[0]?.message).toContain("best node dra has 79.6 GiB");
+    expect(judge({ count: 2 }).verdicts[0]?.message).toContain("dra: it has 1 of 2 GPUs");
+    expect(judge({ products: ["*L4*"] }).verdicts[0]?.message).toContain("its GPU is NVIDIA H100 80GB HBM3");
   });
 
   test("are compared by nominal size where the user states one: a 16Gi T4 has 15109 MiB", () => {

@@ -2,9 +2,10 @@
 
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Model, VariantSpec } from "../../../operator/api/model.ts";
+import type { Model, ModelSpec, VariantSpec } from "../../../operator/api/model.ts";
 import { configurationSchema, type RuntimeDefinition } from "../../../operator/configuration.ts";
 import { workloadDeployment } from "../../../operator/desired/deployment.ts";
+import { podAmounts } from "../../../operator/desired/requested.ts";
 import { withFreeCapacity } from "../../../operator/hardware/free-capacity.ts";
 import { nodeHardware, type Node } from "../../../operator/hardware/node-hardware.ts";
 import {
@@ -88,8 +89,19 @@ function arbitraryCase(vendors: readonly Vendor[]): fc.Arbitrary<Case> {
     }));
   return fc.record({
     variant: fc
-      .oneof(fc.constant({}), { weight: 4, arbitrary: accelerator.map((found) => ({ accelerator: found })) })
-      .map((requirements) => ({ name: "v", requirements })),
+      .record({
+        requirements: fc.oneof(fc.constant({}), {
+          weight: 4,
+          arbitrary: accelerator.map((found) => ({ accelerator: found })),
+        }),
+        // What is stated for the container counts beside the estimate.
+        cpu: fc.constantFrom(undefined, undefined, "1500m", "7", "40"),
+      })
+      .map(({ requirements, cpu }) => ({
+        name: "v",
+        requirements,
+        ...(cpu === undefined ? {} : { runtime: { resources: { requests: { cpu } } } }),
+      })),
     weightGibibytes: fc.constantFrom(1, 1, 3, 8, 16, 35),
     onCpus: fc.integer({ min: 0, max: 5 }).map((each) => each === 0),
   });
@@ -117,6 +129,11 @@ function candidateOf({ variant, weightGibibytes }: Case): Candidate {
     runtime: { name: "engine", definition: engine },
   };
 }
+
+const specOf = ({ artifact, variant }: Candidate): ModelSpec => ({
+  source: { reference: artifact.reference },
+  variants: [variant],
+});
 
 describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${seed})`, () => {
   let plane: ControlPlane;
@@ -164,8 +181,7 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
       kind: "Model",
       metadata: { name, namespace: "default", uid: "u", generation: 1 },
       spec: {
-        source: { reference: candidate.artifact.reference },
-        variants: [candidate.variant],
+        ...specOf(candidate),
         template: { spec: { nodeSelector: { [clusterLabel]: cluster } } },
       },
     } as Model;
@@ -207,6 +223,8 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
             nodes: nodes.map((node) => withFreeCapacity(nodeHardware(node), taken.taken(node.metadata.name))),
             selection: {},
             tolerations: () => [],
+            requested: (candidate: Candidate, memoryBytes: number) =>
+              podAmounts({ spec: specOf(candidate) }, configuration, candidate, memoryBytes),
           };
           const candidate = candidateOf(drawnCase);
           const found = drawnCase.onCpus ? attemptOnCpus(input, candidate) : attemptStated(input, candidate);

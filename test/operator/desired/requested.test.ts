@@ -1,0 +1,152 @@
+import { describe, expect, test } from "vitest";
+import type { ModelSpec } from "../../../operator/api/model.ts";
+import { configurationSchema } from "../../../operator/configuration.ts";
+import { workloadDeployment } from "../../../operator/desired/deployment.ts";
+import { podAmounts } from "../../../operator/desired/requested.ts";
+import { withFreeCapacity } from "../../../operator/hardware/free-capacity.ts";
+import { nodeHardware } from "../../../operator/hardware/node-hardware.ts";
+import { podRequests, type PodSpecRequests } from "../../../operator/hardware/pod-requests.ts";
+import { chooseVariant } from "../../../operator/selection/choose-variant.ts";
+import type { Candidate } from "../../../operator/selection/types.ts";
+
+const mebibyte = 2 ** 20;
+const gibibyte = 2 ** 30;
+const configuration = configurationSchema.parse({
+  pullerImage: "puller:1",
+  runtimes: { engine: { image: "engine:1", formats: ["gguf"], cpu: true, port: 8080 } },
+});
+const definition = configuration.runtimes["engine"];
+if (definition === undefined) throw new Error("unreachable");
+const candidate: Candidate = {
+  variant: { name: "v" },
+  artifact: {
+    reference: "registry.example.com/m:1",
+    digest: `sha256:${"0".repeat(64)}`,
+    packaging: "docker",
+    format: "gguf",
+    sizeBytes: gibibyte,
+    weightBytes: gibibyte,
+  },
+  runtime: { name: "engine", definition },
+};
+const source = { reference: "registry.example.com/m:1" };
+
+const specs: readonly (readonly [
+  what: string,
+  spec: Omit<ModelSpec, "source">,
+  cpuMillis: number,
+  memoryBytes: number,
+])[] = [
+  ["the puller alone states CPU, and the estimate RAM", {}, 100, 4 * gibibyte],
+  ["the runtime's CPU", { runtime: { resources: { requests: { cpu: "2" } } } }, 2000, 4 * gibibyte],
+  [
+    "a limit is the request",
+    { runtime: { resources: { limits: { cpu: "3", memory: "6Gi" } } } },
+    3000,
+    6 * gibibyte,
+  ],
+  [
+    "the puller, where it asks for more",
+    { puller: { resources: { requests: { cpu: "4", memory: "8Gi" } } } },
+    4000,
+    8 * gibibyte,
+  ],
+  ["less than the estimate", { runtime: { resources: { requests: { memory: "1Gi" } } } }, 100, gibibyte],
+  [
+    "a container that the template adds",
+    {
+      template: {
+        spec: {
+          containers: [{ name: "side", image: "s", resources: { requests: { cpu: "500m", memory: "1Gi" } } }],
+        },
+      },
+    },
+    500,
+    5 * gibibyte,
+  ],
+  ["a volume in RAM", { storage: { type: "Ephemeral", medium: "Memory", size: "2Gi" } }, 100, 6 * gibibyte],
+];
+
+describe("what a pod requests", () => {
+  test.each(specs)("%s", (_what, more, cpuMillis, memoryBytes) => {
+    const spec: ModelSpec = { source, ...more };
+    expect(podAmounts({ spec }, configuration, candidate, 4 * gibibyte)).toEqual({ cpuMillis, memoryBytes });
+  });
+
+  test.each(specs)("is what the rendered pod requests: %s", (_what, more) => {
+    const spec: ModelSpec = { source, ...more };
+    const nodes = [
+      {
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: { name: "n" },
+        status: { allocatable: { cpu: "8", memory: "64Gi" } },
+      },
+    ].map(nodeHardware);
+    const choice = chooseVariant({
+      candidates: [candidate],
+      nodes,
+      selection: {},
+      tolerations: () => [],
+      requested: (each, bytes) => podAmounts({ spec }, configuration, each, bytes),
+      replicas: 1,
+    });
+    if (choice.kind !== "selected") throw new Error(choice.message);
+    const deployment = workloadDeployment({
+      model: {
+        apiVersion: "ocimodel.dev/v1alpha1",
+        kind: "Model",
+        metadata: { name: "m", namespace: "ns", uid: "u" },
+        spec,
+      },
+      configuration,
+      variantName: "v",
+      artifact: candidate.artifact,
+      runtime: { name: "engine", definition },
+      placement: choice.placement,
+    }) as unknown as { spec: { template: { spec: PodSpecRequests } } };
+    const { containers = [], initContainers = [] } = deployment.spec.template.spec;
+    const filled = (list: typeof containers): typeof containers =>
+      list.map((each) => {
+        const resources = each.resources as {
+          limits?: Record<string, string>;
+          requests?: Record<string, string>;
+        };
+        return { ...each, resources: { requests: { ...resources.limits, ...resources.requests } } };
+      });
+    const { cpu, memory } = podRequests({
+      containers: filled(containers),
+      initContainers: filled(initContainers),
+    });
+    const told = podAmounts({ spec }, configuration, candidate, choice.placement.memoryBytes);
+    // Quantities are written in whole mebibytes.
+    expect(cpu).toBe(told.cpuMillis);
+    expect(Math.abs((memory ?? 0) - told.memoryBytes)).toBeLessThan(mebibyte);
+  });
+});
+
+describe("a verdict", () => {
+  const allocatable = { cpu: "4", memory: "64Gi", pods: "110" };
+  const node = { apiVersion: "v1", kind: "Node", metadata: { name: "n" }, status: { allocatable } };
+  const judge = (cpu: string, takenMillis: number): string | undefined => {
+    const spec: ModelSpec = { source, runtime: { resources: { requests: { cpu } } } };
+    const { verdicts } = chooseVariant({
+      candidates: [candidate],
+      nodes: [withFreeCapacity(nodeHardware(node), { requests: { cpu: takenMillis }, pods: 1 })],
+      selection: {},
+      tolerations: () => [],
+      requested: (each, bytes) => podAmounts({ spec }, configuration, each, bytes),
+      replicas: 1,
+    });
+    return verdicts.map(({ verdict, message }) => `${verdict}: ${message}`)[0];
+  };
+
+  test("says that CPUs are taken, or that no node has as many", () => {
+    expect(judge("3", 0)).toMatch(/^Selected: needs .* of RAM; fits 1 of 1 nodes$/);
+    // What is chosen tells in its message that it waits.
+    expect(judge("3", 2000)).toMatch(
+      /none has room now; n: only 2 of its CPUs are free, and a pod requests 3$/,
+    );
+    expect(judge("5", 0)).toMatch(/^NoMatchingNode: .*n: it has 4 CPUs, and a pod requests 5$/);
+  });
+});
