@@ -9,6 +9,7 @@ import {
   type BlobRequest,
   type BlobServer,
 } from "../../registry/blob-server.ts";
+import { startForwardProxy } from "../../registry/forward-proxy.ts";
 import { filesBelow } from "../store-assertions.ts";
 import {
   expectModel,
@@ -146,6 +147,22 @@ describe("what a server may do to a range costs little, and never a wrong byte",
     expect(error?.code).toBe("RegistryUnreachable");
     expect(server.requests).toEqual([]);
     expect(warnings.join("")).not.toContain("ranges");
+  });
+
+  test("through a proxy that is there: every byte by the slower path, counted and logged", async () => {
+    const proxy = await startForwardProxy();
+    behave(() => undefined);
+    try {
+      const { report, warnings } = await succeed({ environment: { HTTP_PROXY: proxy.url } });
+      expect(report?.transfer).toMatchObject({
+        rangedBlobs: 0,
+        streamedBlobs: 0,
+        fallbacks: { "a proxy": 1 },
+      });
+      expect(warnings.join("")).toContain("the slower path takes this blob");
+    } finally {
+      await proxy.stop();
+    }
   });
 
   test("a coded body is refused: the digest would be of other bytes", async () => {
