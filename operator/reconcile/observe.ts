@@ -70,6 +70,13 @@ export async function observe(
         metadata.labels?.[modelNameLabel] === key.name && metadata.deletionTimestamp === undefined,
     );
   const workloadPods = pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "server");
+  // Anybody may write labels: what the operator deletes is its own by owner too.
+  const ownPods = (component: string): readonly Pod[] =>
+    pods.filter(
+      ({ metadata }) =>
+        metadata.labels?.[componentLabel] === component &&
+        (metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid),
+    );
   const pulling = workloadPods
     .filter(
       ({ status }) =>
@@ -120,14 +127,10 @@ export async function observe(
         : world.models
             .list(key.namespace)
             .filter((each) => wantedClaimName(withResolvedStorage(each, claims)) === claim),
-    collectPods: pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "collect"),
-    prefetchPods: pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "prefetch"),
+    collectPods: ownPods("collect"),
+    prefetchPods: ownPods("prefetch"),
     workloadPods,
-    inspectPods: pods.filter(
-      ({ metadata }) =>
-        metadata.labels?.[componentLabel] === "inspect" &&
-        (metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid),
-    ),
+    inspectPods: ownPods("inspect"),
     leavingPods: world.pods
       .list(key.namespace)
       .filter(

@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { modelResource, type Model } from "../../../operator/api/model.ts";
+import { componentLabel, modelNameLabel } from "../../../operator/desired/names.ts";
 import { KubeError } from "../../../operator/kube/errors.ts";
 import type { KubeObject } from "../../../operator/kube/types.ts";
 import { deploymentResource, podResource, serviceResource } from "../../../operator/reconcile/resources.ts";
@@ -206,6 +207,31 @@ describeCluster("the loop", () => {
     expect(theirs?.metadata.labels).toBeUndefined();
     await rig.client.delete(podResource, { namespace, name }, { uid: theirs?.metadata.uid ?? "" }, never);
     await rig.ready(namespace);
+  });
+
+  test("Pods of somebody else with our labels are not removed", async () => {
+    const namespace = await rig.namespace();
+    const names = ["collect", "prefetch"].map((component) => `theirs-${component}`);
+    for (const name of names) {
+      const labels = {
+        "app.kubernetes.io/managed-by": "ocimodel",
+        [modelNameLabel]: "m",
+        [componentLabel]: name.slice("theirs-".length),
+      };
+      const containers = [{ name: "theirs", image: "theirs:1", args: [] }];
+      const pod = {
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata: { name, namespace, labels },
+        spec: { containers },
+      };
+      await rig.client.create(podResource, pod as KubeObject, never);
+    }
+    rig.operator(namespace);
+    await rig.model(namespace);
+    await rig.ready(namespace);
+    await settled(namespace);
+    for (const name of names) expect(await rig.get(podResource, { namespace, name })).toBeDefined();
   });
 
   test("a Service or Deployment of somebody else is left as it is, and named", async () => {
