@@ -372,7 +372,7 @@ export class Rig {
       }
       if (isServer) continue;
       if (pod.status?.phase !== "Pending") continue;
-      const { args } = (pod as unknown as { spec: { containers: [{ args: readonly string[] }] } }).spec
+      const { args = [] } = (pod as unknown as { spec: { containers: [{ args?: readonly string[] }] } }).spec
         .containers[0];
       const references = args.flatMap((each) => /^--reference=(.*)$/.exec(each)?.[1] ?? []);
       const inspected = references.map((reference) => this.inspect(reference));
