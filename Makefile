@@ -14,7 +14,8 @@ help: ## Show this list
 
 node_modules/.installed: package.json package-lock.json operator/package.json puller/package.json
 	# Not "npm ci": it refuses a lock file without the entries of linter binaries for other platforms.
-	npm install --no-fund --no-audit
+	# Not its warnings: it speaks of the machine's Node, which is not used, before the one of the lock file is there.
+	npm install --no-fund --no-audit --loglevel=error
 	@touch $@
 
 demo: node_modules/.installed ## Run one Model end to end on a real cluster, registry and llama.cpp
@@ -37,7 +38,7 @@ image: node_modules/.installed ## Build the operator's and the puller's images a
 bench: node_modules/.installed ## Measure beside peers: all of docs/benchmarks, or SCENARIO=T2,T5 with PAIRS=5
 	$(NODE) test/bench/main.ts --scenario=$(SCENARIO) --pairs=$(PAIRS)
 
-cluster-up: node_modules/.installed ## Leave a real cluster running and print its KUBECONFIG line
+cluster-up: node_modules/.installed ## Leave a real cluster running and print the lines that set PATH and KUBECONFIG
 	$(NODE) test/cluster/main.ts up
 
 cluster-down: node_modules/.installed ## Remove that cluster: processes, mounts, interfaces, files

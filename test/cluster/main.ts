@@ -2,6 +2,7 @@
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ensureKubernetesTools, exportPathLine } from "./binary.ts";
 import { cacheDirectory } from "./cache.ts";
 import { nodeRecordFile, removeNodeLeftovers, type NodeRecord } from "./node-cleanup.ts";
 import { startCluster } from "./node.ts";
@@ -9,7 +10,7 @@ import { nodeSuitesUnavailable } from "./packages.ts";
 
 const usage = `usage: node test/cluster/main.ts up|down
 
-  up    start a real control plane and node on this machine; the last line sets KUBECONFIG
+  up    start a real control plane and node on this machine; the last lines set PATH (kubectl and helm) and KUBECONFIG
   down  remove all of it: processes, mounts, interfaces, files
 `;
 const standingFile = join(cacheDirectory, "standing.json");
@@ -33,12 +34,14 @@ async function up(): Promise<number> {
   const standing = standingKubeconfig();
   if (standing !== undefined) {
     console.error("the cluster is up already");
+    console.log(exportPathLine(await ensureKubernetesTools()));
     console.log(`export KUBECONFIG=${standing}`);
     return 0;
   }
   console.error("starting a control plane and a node");
   const cluster = await startCluster({ detached: true });
   writeFileSync(standingFile, JSON.stringify({ kubeconfig: cluster.kubeconfig }));
+  console.log(exportPathLine(await ensureKubernetesTools()));
   console.log(`export KUBECONFIG=${cluster.kubeconfig}`);
   return 0;
 }

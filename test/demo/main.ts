@@ -1,5 +1,6 @@
 // `make demo`: runs the demo, leaves its cluster up, and says how to look around and how to stop it.
 
+import { ensureKubernetesTools, exportPathLine } from "../cluster/binary.ts";
 import { nodeSuitesUnavailable } from "../cluster/packages.ts";
 import { demoNamespace, runDemo } from "./demo.ts";
 
@@ -40,9 +41,12 @@ if (isRemoved) {
 } else {
   console.log(`
 The cluster is still up. Look around:
+  ${exportPathLine(await ensureKubernetesTools())}
   export KUBECONFIG=${cluster.kubeconfig}
   kubectl get models -A -o wide
   kubectl describe model tiny -n ${demoNamespace}
+  kubectl port-forward -n ${demoNamespace} service/tiny 8080:80 &
+  curl http://127.0.0.1:8080/v1/models
 Take it down:
   make cluster-down`);
 }
