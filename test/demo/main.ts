@@ -46,7 +46,7 @@ The cluster is still up. Look around:
   kubectl get models -A -o wide
   kubectl describe model tiny -n ${demoNamespace}
   kubectl port-forward -n ${demoNamespace} service/tiny 8080:80 &
-  curl http://127.0.0.1:8080/v1/models
+  curl --retry 5 --retry-connrefused http://127.0.0.1:8080/v1/models
 Take it down:
   make cluster-down`);
 }
