@@ -113,8 +113,8 @@ export function renderReport({ area, results }: SavedResults): string {
 a fresh process, its start included; variants run in turn and in changing order after one warm-up round. The puller runs
 compiled, as its image starts it. It alone syncs what it wrote before it ends; the peers leave that to the kernel. Bold figures are medians, with
 minimum and maximum in parentheses; CPU is user and system time of everything a command started, and peak RSS that of its
-largest process, both from \`wait4\`. A limit is what the same ratio would be for work that cannot be avoided, measured in the same rounds; a goal below it
-is out of reach on this machine, for whatever program.`,
+largest process, both from \`wait4\`. A limit is an estimate of what cannot be avoided, its parts measured one by one in the same rounds; a goal below
+it is called out of reach on this machine.`,
     "## Machine",
     machines(results),
     "## Repeat",
