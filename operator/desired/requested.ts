@@ -55,8 +55,13 @@ export function podAmounts(
   const spec = patchTemplate(template, model.spec.template)["spec"] as unknown as PodSpecRequests;
   const { cpu = 0, memory = 0 } = podRequests({
     ...spec,
-    containers: (spec.containers ?? []).map(defaulted),
-    initContainers: (spec.initContainers ?? []).map(defaulted),
+    containers: listOf(spec.containers).map(defaulted),
+    initContainers: listOf(spec.initContainers).map(defaulted),
   });
   return { cpuMillis: cpu, memoryBytes: memory };
+}
+
+/** What a template patch left of a list: the API server refuses the pod of one that is none. */
+function listOf<T>(items: readonly T[] | undefined): readonly T[] {
+  return Array.isArray(items) ? items : [];
 }

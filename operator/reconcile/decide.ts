@@ -149,9 +149,7 @@ export function decide(observed: Observed): Decision {
   const prefetch = planPrefetch(observed, choice, copies);
   const isSuspended = observed.model.spec.suspend === true;
   const workload =
-    choice?.kind === "selected"
-      ? desiredWorkload(observed, choice, isSurging, copies)
-      : { apply: [], remove: [] };
+    choice?.kind === "selected" ? desiredWorkload(observed, choice, isSurging, copies) : nothing;
   return {
     create: isSuspended ? [] : [...inspection.create, ...collection.create, ...prefetch.create],
     remove: isSuspended
@@ -175,9 +173,22 @@ export function decide(observed: Observed): Decision {
       : reselected === undefined
         ? observed.model.status?.reselection
         : reselected.reselection,
-    recheckAfterMs: reselected?.recheckAfterMs,
+    recheckAfterMs: earliest(reselected?.recheckAfterMs, workload.recheckAfterMs),
   };
 }
+
+const earliest = (...rechecks: readonly (number | undefined)[]): number | undefined => {
+  const known = rechecks.filter((each) => each !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+};
+
+type Workload = {
+  readonly apply: readonly KubeObject[];
+  readonly remove: readonly KubeObject[];
+  readonly recheckAfterMs: number | undefined;
+};
+
+const nothing: Workload = { apply: [], remove: [], recheckAfterMs: undefined };
 
 /** Whether the roll-out of a better variant goes on: until its pods are available, or it is given up for another. */
 function isStillSurging({ model, ...observed }: Observed, choice: Choice | undefined): boolean {
@@ -195,14 +206,13 @@ function desiredWorkload(
   choice: Extract<Choice, { kind: "selected" }>,
   isSurging: boolean,
   copies: readonly CopyStatus[],
-): { readonly apply: readonly KubeObject[]; readonly remove: readonly KubeObject[] } {
+): Workload {
   // Pods without their claim would only wait, and what runs stays.
-  if (!canMount(observed)) return { apply: [], remove: [] };
+  if (!canMount(observed)) return nothing;
   const { model } = observed;
   const { candidate, shares } = choice;
   // Nor would pods with an empty directory be of use.
-  if (usesImageVolume(model) && imageVolumeState(observed, choice).status !== "True")
-    return { apply: [], remove: [] };
+  if (usesImageVolume(model) && imageVolumeState(observed, choice).status !== "True") return nothing;
   const artifacts = shares.filter(({ replicas }) => replicas > 0).map((share) => share.candidate.artifact);
   const claim = desiredClaim(observed, candidate.artifact, artifacts);
   const rollout = planRollout(observed, shares, isSurging);
@@ -219,6 +229,7 @@ function desiredWorkload(
       modelService(model),
     ],
     remove: [...rollout.remove, ...unusedTemplates(observed, templates)],
+    recheckAfterMs: rollout.recheckAfterMs,
   };
 }
 

@@ -77,6 +77,15 @@ export async function observe(
         metadata.labels?.[componentLabel] === component &&
         (metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid),
     );
+  const leaving = (component: string): readonly Pod[] =>
+    world.pods
+      .list(key.namespace)
+      .filter(
+        ({ metadata: { deletionTimestamp, labels = {} } }) =>
+          deletionTimestamp !== undefined &&
+          labels[modelNameLabel] === key.name &&
+          labels[componentLabel] === component,
+      );
   const pulling = workloadPods
     .filter(
       ({ status }) =>
@@ -131,15 +140,8 @@ export async function observe(
     prefetchPods: ownPods("prefetch"),
     workloadPods,
     inspectPods: ownPods("inspect"),
-    leavingPods: world.pods
-      .list(key.namespace)
-      .filter(
-        ({ metadata: { deletionTimestamp, labels = {} } }) =>
-          deletionTimestamp !== undefined &&
-          labels[modelNameLabel] === key.name &&
-          labels[componentLabel] === "inspect",
-      )
-      .map(({ metadata }) => metadata.name),
+    leavingPods: leaving("inspect").map(({ metadata }) => metadata.name),
+    leavingNodes: leaving("server").flatMap(({ spec }) => spec?.nodeName ?? []),
     progress: new Map(
       answers.flatMap(([uid, progress]) => (progress === undefined ? [] : [[uid, progress] as const])),
     ),

@@ -41,6 +41,8 @@ export type Observed = {
   readonly inspectPods: readonly Pod[];
   /** Names of inspect pods that are being deleted: on a node that is lost, for as long as nobody removes the node. */
   readonly leavingPods?: readonly string[];
+  /** Nodes on which server pods of this Model are being deleted, and hold what they hold until they are gone. */
+  readonly leavingNodes?: readonly string[];
   /** Pods of any Model that have the claim mounted, also those that are being deleted. */
   readonly claimPods: readonly Pod[];
   /** Models that use the claim. */

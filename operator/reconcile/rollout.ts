@@ -13,7 +13,12 @@ export type Rollout = {
   readonly shrunk: readonly KubeObject[];
   /** Deployments that nothing depends on any more. */
   readonly remove: readonly KubeObject[];
+  /** When a pod that waits for a node will have waited long enough for an old one to go first, milliseconds from now. */
+  readonly recheckAfterMs: number | undefined;
 };
+
+/** How long the scheduler must have found no node before an old pod goes first: a device that is being given back takes less. */
+const blockedAfterMs = 10_000;
 
 /** The class whose Deployment or pod this is; empty for the one of a Uniform placement. */
 export function placementKeyOf({ metadata }: KubeObject): string {
@@ -48,7 +53,7 @@ export function ownDeployments({ model, deployments }: Pick<Observed, "model" | 
  * rolling update that cannot surge: `isGain` (nobody asked for the change) keeps the last one that is ready even then.
  */
 export function planRollout(
-  observed: Pick<Observed, "model" | "deployments" | "workloadPods">,
+  observed: Pick<Observed, "model" | "deployments" | "workloadPods" | "leavingNodes" | "nowMs">,
   shares: readonly Share[],
   isGain: boolean,
 ): Rollout {
@@ -63,7 +68,10 @@ export function planRollout(
       .reduce((sum, { spec, status }) => sum + Math.min(status?.readyReplicas ?? 0, spec?.replicas ?? 1), 0);
   const serving = shares.reduce((sum, { key, replicas }) => sum + Math.min(readyOf(key), replicas), 0);
   let missing = Math.max(0, wanted - serving);
-  if (missing > 0 && isBlocked(observed, shares) && !(isGain && missing >= wanted)) missing -= 1;
+  const blockedMs = blockedForMs(observed, shares);
+  const mayGoFirst = missing > 0 && blockedMs !== undefined && !(isGain && missing >= wanted);
+  const isBlocked = mayGoFirst && blockedMs >= blockedAfterMs;
+  if (isBlocked) missing -= 1;
   const replicas = new Map<string, number>();
   const shrunk: KubeObject[] = [];
   const remove: KubeObject[] = [];
@@ -83,7 +91,8 @@ export function planRollout(
   for (const { key, replicas: part } of shares) {
     if ((part > 0 || isOnly(key)) && !replicas.has(key)) replicas.set(key, part);
   }
-  return { replicas, shrunk, remove };
+  const recheckAfterMs = mayGoFirst && !isBlocked ? blockedAfterMs - blockedMs : undefined;
+  return { replicas, shrunk, remove, recheckAfterMs };
 }
 
 /** The Deployment as it is, with another number of pods: what it was made from may be gone. */
@@ -103,8 +112,11 @@ function withReplicas({ apiVersion, kind, metadata, spec }: Deployment, replicas
   } as KubeObject;
 }
 
-/** Whether a pod of the choice finds no node while a pod that is to go runs on one that would do. */
-function isBlocked({ workloadPods }: Pick<Observed, "workloadPods">, shares: readonly Share[]): boolean {
+/** For how long a pod of the choice has found no node while a pod that is to go runs on one that would do; undefined: none does. */
+function blockedForMs(
+  { workloadPods, leavingNodes = [], nowMs }: Pick<Observed, "workloadPods" | "leavingNodes" | "nowMs">,
+  shares: readonly Share[],
+): number | undefined {
   const count = (key: string): number => shares.find((share) => share.key === key)?.replicas ?? 0;
   const nodes = new Set<string>();
   const placed = new Map<string, number>();
@@ -117,9 +129,15 @@ function isBlocked({ workloadPods }: Pick<Observed, "workloadPods">, shares: rea
     const key = placementKeyOf(pod);
     if (pod.spec?.nodeName !== undefined && (placed.get(key) ?? 0) > count(key)) nodes.add(pod.spec.nodeName);
   }
-  return workloadPods.some((pod) => {
-    if (unschedulableSinceMs(pod) === undefined) return false;
+  const waited = workloadPods.flatMap((pod) => {
+    const sinceMs = unschedulableSinceMs(pod);
+    if (sinceMs === undefined) return [];
     const share = shares.find(({ key, replicas }) => key === placementKeyOf(pod) && replicas > 0);
-    return share?.placement.matchingNodes.some((node) => nodes.has(node)) === true;
+    const fitting = share?.placement.matchingNodes ?? [];
+    // A pod that is going gives back what it holds without any other having to go.
+    const isBlocked =
+      fitting.some((node) => nodes.has(node)) && !fitting.some((node) => leavingNodes.includes(node));
+    return isBlocked ? [nowMs - sinceMs] : [];
   });
+  return waited.length === 0 ? undefined : Math.max(...waited);
 }

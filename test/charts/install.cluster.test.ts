@@ -256,6 +256,13 @@ describeCluster("the chart on a real API server, in namespaces that enforce rest
       // As long as an old pod mounts it, it only goes.
       return status === 404 || deletionTimestamp !== undefined;
     });
+    const selection = JSON.stringify({ spec: { selection: { placement: "PerHardware" } } });
+    await plane.kubectl(["patch", "model", "tiny", "-n", team, "--type=merge", "-p", selection]);
+    await waitFor(
+      "a Deployment of a class in the place of the one of all",
+      async () => (await ask("GET", deployment)).status === 404,
+      { describe: () => operator?.log() ?? "" },
+    );
     // Its objects go by their owner references; the operator needs no right for that.
     await plane.kubectl(["delete", "model", "tiny", "-n", team]);
     await operator?.stop("SIGTERM");
@@ -277,7 +284,9 @@ describeCluster("the chart on a real API server, in namespaces that enforce rest
     );
     // A server-side apply is a patch in the audit log; what it creates needs the right to create as well.
     const implied = ["create deployments", "create services", "create persistentvolumeclaims"];
-    expect([...used, ...implied].sort()).toEqual(
+    // Only where a cluster gives out devices by claims.
+    const ofClaims = ["create", "delete", "get", "patch"].map((verb) => `${verb} resourceclaimtemplates`);
+    expect([...used, ...implied, ...ofClaims].sort()).toEqual(
       [
         ...(await granted("clusterrole", `${system}-ocimodel`)),
         ...(await granted("role", "ocimodel-leader-election")),

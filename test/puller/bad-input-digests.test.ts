@@ -72,7 +72,8 @@ describe("a digest in a reference", () => {
         args: [`--reference=REGISTRY/ai/model@${digest}`],
         exitCode: 64,
         code: "InvalidReference",
-        says: [shown(digest), "[@digest]"],
+        // What stands between two @ or before a path may be a password: it is not told apart, and not shown.
+        says: [digest.startsWith("..") ? digest : shown(digest), "[@digest]"],
         asks: [],
       })),
   );

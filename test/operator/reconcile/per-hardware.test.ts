@@ -3,7 +3,10 @@ import { describe, expect, test } from "vitest";
 import type { SelectionSpec } from "../../../operator/api/model.ts";
 import { transitions } from "../../../operator/reconcile/events.ts";
 import type { Decision } from "../../../operator/reconcile/decide.ts";
-import { planRollout } from "../../../operator/reconcile/rollout.ts";
+import { placementLabel } from "../../../operator/desired/names.ts";
+import { placementKeyOf, planRollout } from "../../../operator/reconcile/rollout.ts";
+import type { Pod } from "../../../operator/reconcile/workload-types.ts";
+import type { Share } from "../../../operator/selection/types.ts";
 import type { Case } from "../selection/golden-cases.ts";
 import { SimulatedCluster } from "./simulated-cluster.ts";
 
@@ -145,6 +148,11 @@ describe("a class that vanishes", () => {
     // Both devices are held by pods of what is no more wanted.
     world.change({ variants: [q4gpu] });
     world.settle();
+    expect(world.leastReady).toBe(2);
+    for (let pods = 0; pods < 2; pods += 1) {
+      world.step(10_000);
+      world.settle();
+    }
     expect(world.placed()).toEqual({ "q4-gpu": ["l4-gfd-0", "l4-gfd-1"] });
     expect(world.leastReady).toBe(1);
   });
@@ -338,5 +346,34 @@ describe("planRollout", () => {
     }));
     expect(planRollout(observed, [], false).remove).toHaveLength(1);
     expect(planRollout({ ...observed, deployments: foreign }, [], false).remove).toEqual([]);
+  });
+
+  test("one old pod goes first where it holds what a new one waits for, but not while another one is going there", () => {
+    const world = new SimulatedCluster(perHardware, variants, 1, l4s);
+    world.settle();
+    const observed = world.observed();
+    const [old] = observed.deployments;
+    if (old === undefined) throw new Error("no Deployment");
+    const pod = (key: string, more: object): Pod =>
+      ({ metadata: { name: `pod-${key}`, labels: { [placementLabel]: key } }, ...more }) as unknown as Pod;
+    const unschedulable = {
+      type: "PodScheduled",
+      status: "False",
+      reason: "Unschedulable",
+      lastTransitionTime: "2026-01-01T00:00:00Z",
+    };
+    const workloadPods = [
+      pod(placementKeyOf(old), { spec: { nodeName: "l4" } }),
+      pod("new", { spec: {}, status: { conditions: [unschedulable] } }),
+    ];
+    const share = { key: "new", replicas: 1, placement: { matchingNodes: ["l4"] } } as unknown as Share;
+    const sinceMs = Date.parse(unschedulable.lastTransitionTime);
+    const plan = (leavingNodes: readonly string[], waitedMs = 10_000) =>
+      planRollout({ ...observed, workloadPods, leavingNodes, nowMs: sinceMs + waitedMs }, [share], false);
+    expect(plan([], 4_000)).toMatchObject({ remove: [], recheckAfterMs: 6_000 });
+    expect(plan([]).recheckAfterMs).toBeUndefined();
+    expect(plan([]).remove.map(({ metadata }) => metadata.name)).toEqual([old.metadata.name]);
+    expect(plan(["another"]).remove).toHaveLength(1);
+    expect(plan(["l4"])).toMatchObject({ remove: [], shrunk: [{ spec: { replicas: 1 } }] });
   });
 });
