@@ -79,7 +79,7 @@ runtimes:
   verbs: [create, get, list, patch, watch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [create, delete, list, watch]
+  verbs: [create, delete, get, list, watch]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [create, delete, get, list, patch, watch]
