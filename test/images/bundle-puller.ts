@@ -50,10 +50,7 @@ export async function bundlePuller(directory: string): Promise<void> {
     await readFile(path.join(projectRoot, "puller/package.json")),
   );
   await writeFile(path.join(directory, "LICENSES.txt"), await licences(Object.keys(metafile.inputs)));
-  await fillCompileCache(
-    directory,
-    entryPoints.map((each) => `${path.basename(each, ".ts")}.js`),
-  );
+  await fillCompileCache(directory);
 }
 
 /** The licence texts of all packages that files come from. */
