@@ -50,7 +50,10 @@ export async function bundlePuller(directory: string): Promise<void> {
     await readFile(path.join(projectRoot, "puller/package.json")),
   );
   await writeFile(path.join(directory, "LICENSES.txt"), await licences(Object.keys(metafile.inputs)));
-  await fillCompileCache(directory);
+  await fillCompileCache(
+    directory,
+    entryPoints.map((each) => `${path.basename(each, ".ts")}.js`),
+  );
 }
 
 /** The licence texts of all packages that files come from. */

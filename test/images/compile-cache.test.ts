@@ -45,10 +45,12 @@ test("what is kept of the bundle is taken, for the program and what it imports",
   expect(scripts.length).toBeGreaterThan(1);
   expect(log).toMatch(/\bmain\.js\b.*accepted/);
   expect(log).not.toMatch(/\bwas rejected\b/);
-  // One entry for each file: the threads too.
+  // An entry for each file, the threads too; what starts them may have one of its own.
   const [version = ""] = readdirSync(path.join(directory, "compile-cache"));
   const entries = readdirSync(path.join(directory, "compile-cache", version));
-  expect(entries).toHaveLength(readdirSync(directory).filter((file) => file.endsWith(".js")).length);
+  expect(entries.length).toBeGreaterThanOrEqual(
+    readdirSync(directory).filter((file) => file.endsWith(".js")).length,
+  );
 });
 
 test("no file imports what loads the fetch within Node, which takes 25 ms and 13 MiB in every thread", () => {
