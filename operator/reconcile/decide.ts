@@ -1,5 +1,6 @@
 // From one snapshot to what is to be done and what is to be told. Pure: no I/O, no clock, no randomness.
 
+import { earliest } from "./earliest.ts";
 import {
   isInspectFailure,
   modelDirectoryName,
@@ -173,14 +174,9 @@ export function decide(observed: Observed): Decision {
       : reselected === undefined
         ? observed.model.status?.reselection
         : reselected.reselection,
-    recheckAfterMs: earliest(reselected?.recheckAfterMs, workload.recheckAfterMs),
+    recheckAfterMs: earliest([reselected?.recheckAfterMs, workload.recheckAfterMs]),
   };
 }
-
-const earliest = (...rechecks: readonly (number | undefined)[]): number | undefined => {
-  const known = rechecks.filter((each) => each !== undefined);
-  return known.length === 0 ? undefined : Math.min(...known);
-};
 
 type Workload = {
   readonly apply: readonly KubeObject[];

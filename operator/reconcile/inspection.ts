@@ -1,5 +1,6 @@
 // Decides which inspect pods to create and delete, and reads the results of finished ones. Pure.
 
+import { earliest } from "./earliest.ts";
 import {
   failureExitCodes,
   isInspectFailure,
@@ -370,6 +371,6 @@ export function planInspection(observed: Observed): InspectionPlan {
     resolvedAt,
     isPending: plan.isPending,
     podFailure: plan.podFailure,
-    recheckAfterMs: plan.rechecks.length === 0 ? undefined : Math.min(...plan.rechecks),
+    recheckAfterMs: earliest(plan.rechecks),
   };
 }

@@ -63,12 +63,10 @@ export async function observe(
   if (stated === undefined || stated.metadata.deletionTimestamp !== undefined) return undefined;
   const claims = world.claims.list(key.namespace);
   const model = withResolvedStorage(stated, claims);
-  const pods = world.pods
+  const labelled = world.pods
     .list(key.namespace)
-    .filter(
-      ({ metadata }) =>
-        metadata.labels?.[modelNameLabel] === key.name && metadata.deletionTimestamp === undefined,
-    );
+    .filter(({ metadata }) => metadata.labels?.[modelNameLabel] === key.name);
+  const pods = labelled.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
   const workloadPods = pods.filter(({ metadata }) => metadata.labels?.[componentLabel] === "server");
   // Anybody may write labels: what the operator deletes is its own by owner too.
   const ownPods = (component: string): readonly Pod[] =>
@@ -78,14 +76,10 @@ export async function observe(
         (metadata.ownerReferences ?? []).some(({ uid }) => uid === model.metadata.uid),
     );
   const leaving = (component: string): readonly Pod[] =>
-    world.pods
-      .list(key.namespace)
-      .filter(
-        ({ metadata: { deletionTimestamp, labels = {} } }) =>
-          deletionTimestamp !== undefined &&
-          labels[modelNameLabel] === key.name &&
-          labels[componentLabel] === component,
-      );
+    labelled.filter(
+      ({ metadata }) =>
+        metadata.deletionTimestamp !== undefined && metadata.labels?.[componentLabel] === component,
+    );
   const pulling = workloadPods
     .filter(
       ({ status }) =>

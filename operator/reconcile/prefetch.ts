@@ -1,5 +1,6 @@
 // Decides which nodes the selected model is brought to before any server wants it there, a few at a time. Pure.
 
+import { earliest } from "./earliest.ts";
 import { modelDirectoryName } from "../../puller/contract.ts";
 import type { CopyStatus, JsonObject, PrefetchSpec } from "../api/model.ts";
 import { modelDirectoryAnnotation, prefetchNodeOf, pullContainerName } from "../desired/names.ts";
@@ -111,7 +112,7 @@ export function planPrefetch(
     nodes: wanted.length,
     done: wanted.length - missing.length,
     failure: failures.find(({ isPermanent }) => isPermanent) ?? failures[0],
-    recheckAfterMs: rechecks.length === 0 ? undefined : Math.min(...rechecks),
+    recheckAfterMs: earliest(rechecks),
   };
 }
 

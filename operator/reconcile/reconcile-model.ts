@@ -1,5 +1,6 @@
 // The loop of the operator: observe -> decide -> act -> one status write. Knows no HTTP and no registry.
 
+import { earliest } from "./earliest.ts";
 import { isDeepStrictEqual } from "node:util";
 import type { Reason } from "../api/conditions.ts";
 import { modelResource, type Model, type ModelStatus } from "../api/model.ts";
@@ -201,14 +202,14 @@ function outcomeOf(status: ModelStatus, decision: Decision, failure: ActFailure 
   if (failure !== undefined) return { kind: "retry", reason: failure.reason };
   const ready = status.conditions?.find(({ type }) => type === "Ready");
   const isPulling = (status.pull?.pods.pulling ?? 0) > 0;
-  const rechecks = [
+  const recheckAfterMs = earliest([
     decision.inspection.recheckAfterMs,
     decision.recheckAfterMs,
     decision.collection.recheckAfterMs,
     decision.prefetch.recheckAfterMs,
     isPulling ? progressIntervalMs : undefined,
-  ].filter((each) => each !== undefined);
-  const recheck = rechecks.length === 0 ? {} : { recheckAfterMs: Math.min(...rechecks) };
+  ]);
+  const recheck = recheckAfterMs === undefined ? {} : { recheckAfterMs };
   if (ready?.status === "True") return { kind: "done", ...recheck };
   const reason: Reason = ready?.reason ?? "Progressing";
   const isStalled = status.conditions?.some(({ type }) => type === "Stalled") === true;

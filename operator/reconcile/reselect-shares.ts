@@ -1,5 +1,6 @@
 // When replicas move between classes of nodes: away from where pods find no node, and to better hardware that has been there for a while. Pure.
 
+import { earliest } from "./earliest.ts";
 import type { ReselectionStatus } from "../api/model.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Choice, Share } from "../selection/types.ts";
@@ -69,7 +70,7 @@ export function reselectShares(observed: Observed, base: SelectionInput): Resele
     choice: isGain && better !== undefined ? better.choice : choice,
     reselection: Object.keys(status).length === 0 ? undefined : status,
     isGain,
-    recheckAfterMs: rechecks.length === 0 ? undefined : Math.min(...rechecks),
+    recheckAfterMs: earliest(rechecks),
   };
 }
 
@@ -91,7 +92,7 @@ function stuckSinceMs({ workloadPods }: Observed, key: string): number | undefin
   const since = workloadPods.flatMap((pod) =>
     placementKeyOf(pod) === key ? (unschedulableSinceMs(pod) ?? []) : [],
   );
-  return since.length === 0 ? undefined : Math.min(...since);
+  return earliest(since);
 }
 
 const replicasOf = ({ shares }: Selected, key: string): number =>

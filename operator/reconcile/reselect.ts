@@ -1,5 +1,6 @@
 // When a choice that was made is made again: pods that cannot be scheduled, or a better variant that has fitted for a while. Pure.
 
+import { earliest } from "./earliest.ts";
 import type { ReselectionStatus } from "../api/model.ts";
 import { digestAnnotation, variantAnnotation } from "../desired/names.ts";
 import { chooseVariant, passedOverKey, type SelectionInput } from "../selection/choose-variant.ts";
@@ -43,7 +44,7 @@ function stuckSinceMs(observed: Observed): number | undefined {
         : [],
     ),
   );
-  return since.length === 0 ? undefined : Math.min(...since);
+  return earliest(since);
 }
 
 /** Entries that still hold. Another spec may have mended what kept pods from being scheduled. */
@@ -68,7 +69,7 @@ export function reselect(observed: Observed, base: SelectionInput): Reselected {
     return Object.keys(status).length === 0 ? undefined : status;
   };
   const rechecks = passedOver.map(({ at }) => Date.parse(at) + passedOverForMs - nowMs);
-  const recheck = (): number | undefined => (rechecks.length === 0 ? undefined : Math.min(...rechecks));
+  const recheck = (): number | undefined => earliest(rechecks);
 
   const sinceMs = current === undefined || policy === "Never" ? undefined : stuckSinceMs(observed);
   if (current !== undefined && sinceMs !== undefined) {
