@@ -3,8 +3,7 @@
 
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
-import { describeUnless } from "../../cluster/suites.ts";
+import { beforeAll, describe, expect, test } from "vitest";
 import { waitFor } from "../../cluster/run-command.ts";
 import { systemNamespace } from "../../demo/demo.ts";
 import { ggufBytes } from "../../models/gguf-writer.ts";
@@ -22,12 +21,7 @@ const chart = join(import.meta.dirname, "../../../charts/ocimodel");
 export function describeNodeCache(
   start: () => { readonly ground: FlowGround; readonly proxy: FaultProxy },
 ): void {
-  // The removal of an old version was seen to take longer than the flow waits for it.
-  const unsettled =
-    process.env["OCIMODEL_NODE_CACHE_FLOW"] === undefined
-      ? "the removal of old versions is not yet settled; OCIMODEL_NODE_CACHE_FLOW=1 runs it"
-      : undefined;
-  describeUnless(unsettled, "a node cache", () => {
+  describe("a node cache", () => {
     let ground: FlowGround;
     let proxy: FaultProxy;
     let path = "";
