@@ -99,11 +99,26 @@ async function within<T>(milliseconds: number, operation: Promise<T>): Promise<T
   }
 }
 
+/** Makes a file and its directory, which whoever gave back the last ticket in it may be removing at this moment. */
+async function createIn(directory: string, path: string, files: TicketFiles): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    await mkdir(directory, { recursive: true });
+    try {
+      await files.create(path);
+      return;
+    } catch (error) {
+      if (attempt >= 10 || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+}
+
 class Ticket {
   readonly #directory: string;
   readonly #files: TicketFiles;
   readonly #times: TurnTimes;
   readonly #name: string;
+  /** Of those who were choosing a number: who is known to have chosen, though a file server may go on to list them. */
+  readonly #chosen = new Set<string>();
 
   private constructor(directory: string, name: string, files: TicketFiles, times: TurnTimes) {
     this.#directory = directory;
@@ -116,7 +131,7 @@ class Ticket {
   static async take(directory: string, files: TicketFiles, times: TurnTimes): Promise<Ticket> {
     const owner = `${randomBytes(8).toString("hex")}-${hostMark()}-${process.pid}-${(await startTicks("self")) || "0"}`;
     const choosing = join(directory, `choosing-${owner}`);
-    await files.create(choosing);
+    await createIn(directory, choosing, files);
     const numbers = (await files.list(directory))
       .map((name) => Number(ticketPattern.exec(name)?.[1]))
       .filter(Number.isInteger);
@@ -131,16 +146,22 @@ class Ticket {
     if (!names.includes(this.#name)) return true;
     const nowMs = await this.beat();
     for (const name of names.filter((each) => each < this.#name || each.startsWith("choosing"))) {
-      if (await this.#isAlive(name, nowMs)) return false;
+      const writtenMs = await this.#files.writtenMs(join(this.#directory, name));
+      if (writtenMs === undefined) {
+        // Whoever was choosing has chosen meanwhile, and the number may be before this one: it is to be looked for.
+        if (!name.startsWith("choosing") || this.#chosen.has(name)) continue;
+        this.#chosen.add(name);
+        return this.hasTurn();
+      }
+      if (await this.#isAlive(name, writtenMs, nowMs)) return false;
       await this.#files.remove(join(this.#directory, name));
     }
     return true;
   }
 
-  async #isAlive(name: string, nowMs: number): Promise<boolean> {
-    const writtenMs = await this.#files.writtenMs(join(this.#directory, name));
+  async #isAlive(name: string, writtenMs: number, nowMs: number): Promise<boolean> {
     // By one clock none is younger than now: such a time was set, and says nothing.
-    if (writtenMs === undefined || Math.abs(nowMs - writtenMs) > this.#times.staleMs) return false;
+    if (Math.abs(nowMs - writtenMs) > this.#times.staleMs) return false;
     const [, , host, pid, ticks] = ticketPattern.exec(name) ?? [];
     // Another machine's processes cannot be seen: there the age alone counts.
     return host !== hostMark() || ticks === "0" || (await startTicks(pid ?? "")) === ticks;
@@ -189,8 +210,8 @@ export class Turns {
     let heart: NodeJS.Timeout | undefined;
     try {
       signal.throwIfAborted();
-      // Another may have finished between the last look and the turn.
-      if (ticket === "done" || (ticket !== undefined && (await isDone()))) return "done by another";
+      // Another may have finished between the last look and the turn, or before no turn could be had.
+      if (ticket === "done" || (await isDone())) return "done by another";
       heart = setInterval(() => {
         ticket?.beat().catch(() => undefined);
       }, this.#times.heartbeatMs);
@@ -212,10 +233,7 @@ export class Turns {
     const directory = join(this.#layout.turns, digestHex(digest));
     let ticket: Ticket | undefined;
     try {
-      ticket = await this.#bounded(async () => {
-        await mkdir(directory, { recursive: true });
-        return Ticket.take(directory, this.#files, this.#times);
-      });
+      ticket = await this.#bounded(async () => Ticket.take(directory, this.#files, this.#times));
       const mine = ticket;
       while (!(await this.#bounded(async () => mine.hasTurn()))) {
         await delay(this.#times.pollMs, undefined, { signal });

@@ -5,6 +5,8 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmdirSync,
   rmSync,
   utimesSync,
   writeFileSync,
@@ -74,6 +76,77 @@ describe("turns", () => {
     expect(worked).toBe(1);
     expect(outcomes.filter((outcome) => outcome === "worked")).toHaveLength(1);
     expect(readdirSync(layout.turns)).toEqual([]);
+  });
+
+  test("a directory that another gives back between its making and its use is made again: the turn is had all the same", async () => {
+    let removals = 3;
+    const vanishing: TicketFiles = {
+      ...ticketFiles,
+      create: async (path) => {
+        if (removals > 0) {
+          removals -= 1;
+          rmdirSync(directory);
+        }
+        await ticketFiles.create(path);
+      },
+    };
+    let tickets: readonly string[] = [];
+    await turns(vanishing).take(digest, never, signal, async () => {
+      tickets = readdirSync(directory);
+      return Promise.resolve();
+    });
+    expect(removals).toBe(0);
+    expect(tickets).toHaveLength(1);
+  });
+
+  test("who was choosing a number, and has one before ours when we look again, goes first", async () => {
+    const ticks = readFileSync("/proc/self/stat", "utf8").split(") ")[1]?.split(" ")[19] ?? "";
+    const owner = `0000000000000000-${hostMark}-${process.pid}-${ticks}`;
+    const choosing = join(directory, `choosing-${owner}`);
+    const chosen = join(directory, `000000000001-${owner}`);
+    mkdirSync(directory, { recursive: true });
+    let looks = 0;
+    const files: TicketFiles = {
+      ...ticketFiles,
+      // Not there when we choose ours; when we look for it, it has just been renamed.
+      rename: async (from, to) => {
+        await ticketFiles.rename(from, to);
+        writeFileSync(choosing, "-");
+      },
+      writtenMs: async (path) => {
+        if (path === choosing) {
+          looks += 1;
+          renameSync(choosing, chosen);
+        }
+        return ticketFiles.writtenMs(path);
+      },
+    };
+    let worked = false;
+    const taking = turns(files).take(digest, never, signal, async () => {
+      worked = true;
+      return Promise.resolve();
+    });
+    await expect.poll(() => looks).toBe(1);
+    // Longer than some looks: a ticket that is not respected would have been passed by now.
+    await delay(10 * times.pollMs);
+    expect(worked).toBe(false);
+    rmSync(chosen);
+    await taking;
+    expect(worked).toBe(true);
+  });
+
+  test("who can have no turn still looks whether it is done", async () => {
+    const refused: TicketFiles = {
+      ...ticketFiles,
+      create: async () => Promise.reject(Object.assign(new Error("ENOSYS"), { code: "ENOSYS" })),
+    };
+    const outcome = await turns(refused).take(
+      digest,
+      async () => Promise.resolve(true),
+      signal,
+      async () => Promise.reject(new Error("worked though it was done")),
+    );
+    expect(outcome).toBe("done by another");
   });
 
   test("when the work fails, the next one has the turn", async () => {
