@@ -10,7 +10,7 @@ import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
-import { isSealedModelTrusted, readSeal, writeSeal, type Seal } from "../store/seal.ts";
+import { isSealedModelTrusted, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { stampAll } from "../store/trust.ts";
 import type { PlannedArchive, PullPlan } from "./plan.ts";
@@ -29,16 +29,6 @@ const linkless: ReadonlySet<string> = new Set([
   "EOPNOTSUPP",
   "ENOSYS",
 ]);
-
-/** Whether the model is there, whole and sealed: then nothing is to be done. */
-export async function isPublished(
-  layout: StoreLayout,
-  plan: Pick<PullPlan, "name" | "digest">,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const seal = await readSeal(layout, plan.name);
-  return seal?.digest === plan.digest && (await isSealedModelTrusted(layout, seal, signal));
-}
 
 /**
  * Publishes the model of a plan whose blobs are all on the volume, and whose archives are unpacked. Fails with AppError; what was made

@@ -5,7 +5,6 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { fetchArtifact } from "../artifact/index.ts";
 import type { Globs } from "../artifact/wanted-paths.ts";
-import { modelDirectoryName } from "../contract.ts";
 import { eachOf } from "../each-of.ts";
 import { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
@@ -16,11 +15,11 @@ import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
 import { removeOrphans } from "../store/partial.ts";
-import { readSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
 import { Turns, type TurnOptions } from "../store/turn.ts";
-import { keepUse, noteUse } from "../store/uses.ts";
+import { noteUse } from "../store/note-use.ts";
+import { keepUse } from "../store/uses.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
 import { machineLimits } from "../transfer/machine-limits.ts";
 import { largeBlobBytes, planTransfer, smallBlobBytes } from "../transfer/schedule.ts";
@@ -29,8 +28,9 @@ import { fetchBlob, hasBlob } from "./fetch-blob.ts";
 import type { FetchOptions } from "./fetch-options.ts";
 import { checkMemory, checkSpace, planPull, spaceNeed, type PullPlan } from "./plan.ts";
 import type { ProgressTracker, PullSeconds } from "./progress.ts";
-import { isPublished, publishModel } from "./publish.ts";
+import { publishModel } from "./publish.ts";
 import { Unpacking } from "./unpacking.ts";
+import { findNamed, findPublished, warmReport } from "./warm.ts";
 
 export type PullRequest = Globs & {
   readonly reference: string;
@@ -71,15 +71,19 @@ export type PullReport = {
 
 /** Pulls one model to a volume. Safe to kill at any point and to run again; several at once share what they fetch. */
 export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSignal): Promise<PullReport> {
+  const layout = await openStore(request.store);
+  return (await findNamed(layout, request, deps.progress, signal)) ?? pullTo(layout, request, deps, signal);
+}
+
+/** The same, to a store in which the model was not found by the digest of its reference. */
+export async function pullTo(
+  layout: StoreLayout,
+  request: PullRequest,
+  deps: PullDeps,
+  signal: AbortSignal,
+): Promise<PullReport> {
   const { registry, progress } = deps;
   const reference = parseReference(request.reference);
-  const layout = await openStore(request.store);
-  if (reference.digest !== undefined) {
-    // A model that is named by digest and sealed needs no registry at all.
-    const name = modelDirectoryName(reference.digest, request.include, request.exclude);
-    const found = await findPublished(layout, { name, digest: reference.digest }, signal);
-    if (found !== undefined) return warm(layout, found, deps);
-  }
   if (layout.isReadOnly) {
     throw new AppError(
       "StorageFailed",
@@ -93,7 +97,7 @@ export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSi
   const plan = planPull(manifest, artifact, request);
   progress.plan(plan.digest, plan.totalBytes, plan.blobs.length);
   const found = await findPublished(layout, plan, signal);
-  if (found !== undefined) return warm(layout, found, deps);
+  if (found !== undefined) return warmReport(layout, found, progress);
   const blobs = plan.blobs.map(({ digest }) => digest);
   await noteUse(layout, plan.name, blobs);
   const stopUse = keepUse(layout, plan.name);
@@ -293,34 +297,6 @@ async function syncBlobs(layout: StoreLayout): Promise<void> {
   await onVolume("syncing the blobs", async () => {
     for (const algorithm of await readdir(layout.blobs)) await syncDirectory(join(layout.blobs, algorithm));
   });
-}
-
-/** The seal of the model if it is there and can be used; from now on it is in use. */
-async function findPublished(
-  layout: StoreLayout,
-  model: Pick<PullPlan, "name" | "digest">,
-  signal: AbortSignal,
-): Promise<Seal | undefined> {
-  const seal = await readSeal(layout, model.name);
-  if (seal === undefined) return undefined;
-  // Before the look at it: garbage collection takes it away first and looks for uses then.
-  if (!layout.isReadOnly) await noteUse(layout, model.name, seal.blobs);
-  return (await isPublished(layout, model, signal)) ? seal : undefined;
-}
-
-function warm(layout: StoreLayout, { name, digest, files }: Seal, { progress }: PullDeps): PullReport {
-  const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  progress.plan(digest, totalBytes, files.length);
-  progress.add(totalBytes, "volume");
-  progress.enter("ready");
-  return {
-    digest,
-    directory: modelDirectory(layout, name),
-    totalBytes,
-    fetchedBytes: 0,
-    isWarm: true,
-    seconds: progress.seconds,
-  };
 }
 
 async function refuseWithoutSpace(layout: StoreLayout, need: ReturnType<typeof spaceNeed>): Promise<void> {

@@ -3,7 +3,6 @@
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, open, readFile, readdir, readlink, rename, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
-import * as z from "zod";
 import { safePath } from "../artifact/safe-path.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
@@ -12,10 +11,30 @@ import { modelDirectory, readFlags, sealFile, type StoreLayout } from "./layout.
 import { onVolume } from "./storage-error.ts";
 import { isTrusted } from "./trust.ts";
 
-const digest = z.custom<Digest>(isDigest);
+type SealedFile = {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Of the content; absent for symbolic links. */
+  readonly digest?: Digest;
+  /** Of a symbolic link: what it points to. */
+  readonly target?: string;
+};
+
+export type Seal = {
+  readonly v: 1;
+  readonly name: string;
+  readonly digest: Digest;
+  /** Everything in the model's directory. */
+  readonly files: readonly SealedFile[];
+  /** Blobs it was made from, for garbage collection. */
+  readonly blobs: readonly Digest[];
+  readonly entry?: string;
+};
+
+type Fields = Readonly<Record<string, (value: unknown) => boolean>>;
 
 /** Whether a path is one that this store writes: others who can write to the volume must not name files outside of the model. */
-function isModelPath(path: unknown): path is string {
+function isModelPath(path: unknown): boolean {
   try {
     return typeof path === "string" && safePath(path) === path;
   } catch {
@@ -23,27 +42,45 @@ function isModelPath(path: unknown): path is string {
   }
 }
 
-const schema = z.strictObject({
-  v: z.literal(1),
-  name: z.string(),
-  digest,
-  /** Everything in the model's directory. */
-  files: z.array(
-    z.strictObject({
-      path: z.custom<string>(isModelPath),
-      sizeBytes: z.int().min(0),
-      /** Of the content; absent for symbolic links. */
-      digest: digest.optional(),
-      /** Of a symbolic link: what it points to. */
-      target: z.string().optional(),
-    }),
-  ),
-  /** Blobs it was made from, for garbage collection. */
-  blobs: z.array(digest),
-  entry: z.string().optional(),
-});
+const isText = (value: unknown): boolean => typeof value === "string";
+const isListOf =
+  (isItem: (value: unknown) => boolean) =>
+  (value: unknown): boolean =>
+    Array.isArray(value) && value.every((item) => isItem(item));
+const isObjectOf =
+  (needed: Fields, allowed: Fields) =>
+  (value: unknown): boolean =>
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.keys(needed).every((name) => Object.hasOwn(value, name)) &&
+    Object.entries(value).every(([name, field]) => {
+      const fields = Object.hasOwn(needed, name) ? needed : allowed;
+      return Object.hasOwn(fields, name) && fields[name]?.(field) === true;
+    });
 
-export type Seal = z.infer<typeof schema>;
+const isSealedFile = isObjectOf(
+  { path: isModelPath, sizeBytes: (value) => Number.isSafeInteger(value) && Number(value) >= 0 },
+  { digest: isDigest, target: isText },
+);
+const isSealShape = isObjectOf(
+  {
+    v: (value) => value === 1,
+    name: isText,
+    digest: isDigest,
+    files: isListOf(isSealedFile),
+    blobs: isListOf(isDigest),
+  },
+  { entry: isText },
+);
+
+/**
+ * Whether a value is a seal: every field and no other. By hand, and not by a schema: it is read at every start of every pod, and
+ * loading the library takes longer than all the rest of it. Pure.
+ */
+export function isSeal(value: unknown): value is Seal {
+  return isSealShape(value);
+}
 
 /** Largest seal, bytes: 4096 layers, archives with 100,000 files. */
 const maxSealBytes = 64 * 1024 * 1024;
@@ -54,8 +91,8 @@ export async function readSeal(layout: StoreLayout, name: string): Promise<Seal 
   try {
     const status = await lstat(path);
     if (!status.isFile() || status.size > maxSealBytes) return undefined;
-    const parsed = schema.safeParse(JSON.parse(await readFile(path, { encoding: "utf8", flag: readFlags })));
-    return parsed.success && parsed.data.name === name ? parsed.data : undefined;
+    const parsed: unknown = JSON.parse(await readFile(path, { encoding: "utf8", flag: readFlags }));
+    return isSeal(parsed) && parsed.name === name ? parsed : undefined;
   } catch {
     return undefined;
   }
@@ -65,13 +102,13 @@ export async function readSeal(layout: StoreLayout, name: string): Promise<Seal 
 export async function isSealedModelWhole(layout: StoreLayout, seal: Seal): Promise<boolean> {
   const directory = modelDirectory(layout, seal.name);
   if ((await lstat(directory).catch(() => undefined))?.isDirectory() !== true) return false;
-  for (const { path, sizeBytes, target } of seal.files) {
+  const isThere = async ({ path, sizeBytes, target }: SealedFile): Promise<boolean> => {
     const status = await lstat(join(directory, path)).catch(() => undefined);
     if (status === undefined || !(status.isFile() || status.isSymbolicLink())) return false;
     if (status.isFile() && status.size !== sizeBytes) return false;
-    if (target !== undefined && (await readlink(join(directory, path)).catch(() => "")) !== target)
-      return false;
-  }
+    return target === undefined || (await readlink(join(directory, path)).catch(() => "")) === target;
+  };
+  if (!(await everyOf(seal.files, isThere))) return false;
   const named = new Set(seal.files.map(({ path }) => path));
   return (await pathsBelow(directory)).every((path) => named.has(path));
 }
@@ -83,12 +120,27 @@ export async function isSealedModelTrusted(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (!(await isSealedModelWhole(layout, seal))) return false;
-  for (const { path, sizeBytes, digest: content } of seal.files) {
-    if (content === undefined) continue;
-    const file = join(modelDirectory(layout, seal.name), path);
-    if (!(await isTrusted(layout, file, { digest: content, sizeBytes }, signal))) return false;
-  }
-  return true;
+  return everyOf(seal.files, async ({ path, sizeBytes, digest }) => {
+    if (digest === undefined) return true;
+    return isTrusted(layout, join(modelDirectory(layout, seal.name), path), { digest, sizeBytes }, signal);
+  });
+}
+
+/** Some at once: on a file server each look takes a round trip. */
+const looksAtOnce = 8;
+
+/** Whether all items are as they should be; looks at no more once one is not. */
+async function everyOf<T>(items: readonly T[], isGood: (item: T) => Promise<boolean>): Promise<boolean> {
+  const queue = items.values();
+  let areGood = true;
+  const look = async (): Promise<void> => {
+    for (const item of queue) {
+      if (!areGood) return;
+      if (!(await isGood(item))) areGood = false;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(looksAtOnce, items.length) }, look));
+  return areGood;
 }
 
 /** All that is no directory, relative to it. */

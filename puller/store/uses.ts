@@ -2,20 +2,16 @@
 // on. Garbage collection leaves alone what was used lately, and so never needs to know who runs where at this very moment.
 
 import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
-import { lstat, mkdir, open, readFile, readdir, unlink, writeFile } from "node:fs/promises";
+import { lstat, open, readFile, readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { readFlags, type StoreLayout } from "./layout.ts";
+import { useFile } from "./note-use.ts";
 
 /** While a pull goes on its record is written this often, milliseconds. */
 const heartbeatMs = 60_000;
-
-/** As `readFlags`. */
-const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants;
-const writeFlags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK;
 
 const schema = z.strictObject({ v: z.literal(1), blobs: z.array(z.custom<Digest>(isDigest)) });
 
@@ -26,20 +22,6 @@ export type Use = {
   /** Undefined when it cannot be read: then it may name any. */
   readonly blobs: readonly Digest[] | undefined;
 };
-
-function useFile(layout: StoreLayout, name: string): string {
-  return join(layout.uses, name);
-}
-
-/** Says that the model of this name is used from now on. A volume that cannot be written to has no garbage collection either. */
-export async function noteUse(layout: StoreLayout, name: string, blobs: readonly Digest[]): Promise<void> {
-  try {
-    await mkdir(layout.uses, { recursive: true });
-    await writeFile(useFile(layout, name), JSON.stringify({ v: 1, blobs }), { flag: writeFlags });
-  } catch {
-    // The pull itself tells what is wrong with the volume.
-  }
-}
 
 /** Makes the record young again without changing what it says; false when there is none. */
 export async function touchUse(layout: StoreLayout, name: string): Promise<boolean> {

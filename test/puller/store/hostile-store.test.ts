@@ -19,7 +19,8 @@ import { blobPath, modelDirectory, sealFile, type StoreLayout } from "../../../p
 import { openStore } from "../../../puller/store/open-store.ts";
 import { repairStore } from "../../../puller/store/repair.ts";
 import { isTrusted } from "../../../puller/store/trust.ts";
-import { listUses, noteUse } from "../../../puller/store/uses.ts";
+import { noteUse } from "../../../puller/store/note-use.ts";
+import { listUses } from "../../../puller/store/uses.ts";
 
 const content = Buffer.from("bytes that somebody wants elsewhere");
 const digest = digestOf(content);

@@ -1,0 +1,46 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { isSeal } from "../../../puller/store/seal.ts";
+
+const digest = `sha256:${"a".repeat(64)}`;
+const file = { path: "model.gguf", sizeBytes: 3, digest };
+const seal = { v: 1, name: "m", digest, files: [file], blobs: [digest], entry: "model.gguf" };
+
+test("a seal has every field and no other", () => {
+  expect(isSeal(seal)).toBe(true);
+  const { entry: _entry, ...plain } = seal;
+  expect(isSeal({ ...plain, files: [{ path: "link", sizeBytes: 0, target: "model.gguf" }] })).toBe(true);
+  expect(isSeal({ ...plain, files: [], blobs: [] })).toBe(true);
+});
+
+test.each<[string, unknown]>([
+  ["nothing", undefined],
+  ["null", null],
+  ["a list", [seal]],
+  ["another version", { ...seal, v: 2 }],
+  ["a field more", { ...seal, more: 1 }],
+  ["a field of every object", { ...seal, constructor: 1 }],
+  ["no name", { ...seal, name: undefined }],
+  ["a digest that is none", { ...seal, digest: "sha256:../../x" }],
+  ["a blob that is no digest", { ...seal, blobs: [digest, "x"] }],
+  ["blobs in no list", { ...seal, blobs: { 0: digest } }],
+  ["an entry that is no text", { ...seal, entry: 1 }],
+  ["a file that is no object", { ...seal, files: ["model.gguf"] }],
+  ["a file with a field more", { ...seal, files: [{ ...file, mode: 1 }] }],
+  ["a file without its path", { ...seal, files: [{ sizeBytes: 3 }] }],
+  ["a negative size", { ...seal, files: [{ ...file, sizeBytes: -1 }] }],
+  ["half a byte", { ...seal, files: [{ ...file, sizeBytes: 0.5 }] }],
+  ["a size beyond what can be counted", { ...seal, files: [{ ...file, sizeBytes: 2 ** 53 }] }],
+  ["a file's digest that is none", { ...seal, files: [{ ...file, digest: "md5:0" }] }],
+  ["a target that is no text", { ...seal, files: [{ ...file, target: null }] }],
+])("%s is no seal", (_name, value) => {
+  expect(isSeal(value)).toBe(false);
+});
+
+test("any JSON is judged without an exception", () => {
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      expect(typeof isSeal(value)).toBe("boolean");
+    }),
+  );
+});
