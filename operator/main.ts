@@ -16,6 +16,7 @@ import { liveness, readiness, type Vitals } from "./server/health.ts";
 import { serve } from "./server/http.ts";
 import { createLog } from "./server/log.ts";
 import { createMetrics } from "./server/metrics.ts";
+import { version } from "./version.ts";
 
 /** Work in progress gets this long after a signal, milliseconds. */
 const shutdownMs = 25_000;
@@ -36,13 +37,6 @@ function readConfiguration(file: string): OperatorConfiguration {
   const parsed = configurationSchema.safeParse(document);
   if (!parsed.success) throw new Error(`configuration ${file} is invalid:\n${z.prettifyError(parsed.error)}`);
   return parsed.data;
-}
-
-function version(): string {
-  const manifest = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8")) as {
-    version: string;
-  };
-  return manifest.version;
 }
 
 async function main(): Promise<number> {

@@ -5,12 +5,16 @@ import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
 import { configurationSchema } from "./configuration.ts";
+import type { ResourceSlice } from "./hardware/dra.ts";
 import type { Node } from "./hardware/node-hardware.ts";
+import type { Resource } from "./kube/types.ts";
 import { defaultRuntimes } from "./plan/default-runtimes.ts";
-import { planModel, type Plan } from "./plan/plan.ts";
-import { factsOfStatus, PlanInputError, readFacts, readModels, readNodes } from "./plan/read-input.ts";
+import { planModel, type Plan, type PlannedCluster } from "./plan/plan.ts";
+import { factsOfStatus, PlanInputError, readCluster, readFacts, readModels } from "./plan/read-input.ts";
 import { planTable } from "./plan/table.ts";
-import { nodeResource } from "./reconcile/resources.ts";
+import { nodeResource, podResource, resourceSliceResource } from "./reconcile/resources.ts";
+import type { ScheduledPod } from "./reconcile/taken-capacity.ts";
+import { version } from "./version.ts";
 
 const help = `usage: ocimodel plan -f MODEL.yaml... [OPTIONS]
 
@@ -19,10 +23,12 @@ Says what the operator would choose for Models, and why, without a cluster that 
   -f, --filename FILE   Models, YAML or JSON; "-" is standard input (repeatable)
   --facts FILE          what the artifacts hold: the output of "puller inspect --output json", or Models with a status
                         (kubectl get models -o yaml); "-" is standard input (repeatable)
-  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input
-  --kubeconfig FILE     ask this cluster for its nodes; without --nodes and --kubeconfig, that of KUBECONFIG
+  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input. With pods and ResourceSlices
+                        ("kubectl get nodes,resourceslices,pods -A -o yaml") what is free counts, and devices of DRA drivers
+  --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
   --output FORMAT       table (default) or json
+  --version             print the version
   --help                this text
 
 exit code: 0 every Model has a variant that fits; 1 one has none; 64 the input is wrong; 69 the cluster does not answer
@@ -39,22 +45,40 @@ function read(file: string): string {
   }
 }
 
-async function clusterNodes(kubeconfig: string | undefined): Promise<readonly Node[]> {
+async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> {
   // Takes a second to load, which most plans need not wait for.
-  const [{ KubeConfig }, { KubeClient, resourcePath }] = await Promise.all([
+  const [{ KubeConfig }, { KubeClient, resourcePath }, { KubeError }] = await Promise.all([
     import("@kubernetes/client-node"),
     import("./kube/client.ts"),
+    import("./kube/errors.ts"),
   ]);
   const kubeConfig = new KubeConfig();
   if (kubeconfig === undefined) kubeConfig.loadFromDefault();
   else kubeConfig.loadFromFile(kubeconfig);
   const client = new KubeClient({ kubeConfig, fieldManager: "ocimodel", userAgent: "ocimodel-plan" });
-  const { items } = await client.read<{ readonly items: readonly Node[] }>(
-    resourcePath(nodeResource),
-    {},
-    AbortSignal.timeout(30_000),
-  );
-  return items;
+  const deadline = AbortSignal.timeout(30_000);
+  const list = async <T>(resource: Resource): Promise<readonly T[]> =>
+    (await client.read<{ readonly items: readonly T[] }>(resourcePath(resource), {}, deadline)).items;
+  /** Undefined, and said, where the API server does not have it or does not show it to this user. */
+  const listIfAllowed = async <T>(resource: Resource, without: string): Promise<readonly T[] | undefined> => {
+    try {
+      return await list<T>(resource);
+    } catch (error) {
+      if (!(error instanceof KubeError) || !["forbidden", "notFound"].includes(error.kind)) throw error;
+      process.stderr.write(`ocimodel: ${resource.plural} cannot be listed (${error.kind}): ${without}\n`);
+      return undefined;
+    }
+  };
+  const [nodes, slices, pods] = await Promise.all([
+    list<Node>(nodeResource),
+    listIfAllowed<ResourceSlice>(resourceSliceResource, "devices of DRA drivers are left out"),
+    listIfAllowed<ScheduledPod>(podResource, "what other pods take is not counted"),
+  ]);
+  return {
+    nodes,
+    ...(slices === undefined ? {} : { slices }),
+    ...(pods === undefined ? {} : { pods }),
+  };
 }
 
 function runtimesOf(file: string | undefined): typeof defaultRuntimes {
@@ -93,12 +117,12 @@ async function plan(args: readonly string[]): Promise<number> {
     ...values.facts.flatMap((file) => [...readFacts(read(file), file)]),
   ]);
   const runtimes = runtimesOf(values.config);
-  const nodes =
+  const found =
     values.nodes === undefined
-      ? await clusterNodes(values.kubeconfig)
-      : readNodes(read(values.nodes), values.nodes);
-  const plans: readonly Plan[] = models.map(({ metadata: { name }, spec }) =>
-    planModel({ name, spec, nodes, facts, runtimes }),
+      ? await cluster(values.kubeconfig)
+      : readCluster(read(values.nodes), values.nodes);
+  const plans: readonly Plan[] = models.map(({ metadata: { name, namespace }, spec }) =>
+    planModel({ ...found, name, ...(namespace === undefined ? {} : { namespace }), spec, facts, runtimes }),
   );
   process.stdout.write(
     values.output === "json"
@@ -111,9 +135,15 @@ async function plan(args: readonly string[]): Promise<number> {
 async function main(): Promise<number> {
   const [command, ...args] = process.argv.slice(2);
   if (command === "plan") return await plan(args);
+  if (command === "--version") {
+    process.stdout.write(`ocimodel ${version()}\n`);
+    return exitCodes.placed;
+  }
   const isHelp = command === "--help" || command === undefined;
   (isHelp ? process.stdout : process.stderr).write(
-    isHelp ? help : `ocimodel: there is no command ${JSON.stringify(command)}; the only one is plan\n`,
+    isHelp
+      ? help
+      : `ocimodel: there is no command ${JSON.stringify(command)}; the only one is plan; see --help\n`,
   );
   return isHelp ? exitCodes.placed : exitCodes.usage;
 }

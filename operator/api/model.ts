@@ -242,6 +242,12 @@ export type VariantStatus = {
   readonly verdict: Verdict;
   readonly message: string;
   readonly matchingNodes?: number;
+  /** Where no node takes a pod now: the nodes that are nearest to it, the nearest first, at most three. */
+  readonly nearMisses?: readonly {
+    readonly node: string;
+    readonly lacks: string;
+    readonly missingBytes?: number;
+  }[];
   /** Why it could not be inspected, when it could not. */
   readonly failure?: { readonly code: FailureCode; readonly message: string };
 };

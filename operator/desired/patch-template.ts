@@ -3,7 +3,7 @@
 import type { Json, JsonObject } from "../api/model.ts";
 import { pullContainerName } from "./names.ts";
 
-/** Lists whose items are merged by the named field; all other lists are replaced, but `tolerations`, which are added to. */
+/** Lists whose items are merged by the named field; all other lists are replaced, but tolerations and node selector terms. */
 const mergeKeys: Readonly<Record<string, string>> = {
   containers: "name",
   initContainers: "name",
@@ -46,6 +46,28 @@ function mergeLists(base: readonly Json[], patch: readonly Json[], key: string):
   return result;
 }
 
+function listAt(term: JsonObject, key: string): readonly Json[] {
+  const list = term[key];
+  return Array.isArray(list) ? (list as readonly Json[]) : [];
+}
+
+/**
+ * Terms of a node affinity are ORed, so that others beside or instead of the operator's would let pods onto nodes that no verdict
+ * named: all pairs are made, of which both must hold.
+ */
+function pairTerms(base: readonly Json[], patch: readonly Json[]): readonly Json[] {
+  const keys = ["matchExpressions", "matchFields"];
+  // A term without requirements matches nothing, and so would a pair with it.
+  const terms = patch.filter(isObject).filter((term) => keys.some((key) => listAt(term, key).length > 0));
+  if (terms.length === 0 || !patch.every(isObject)) return patch;
+  return base.filter(isObject).flatMap((one) =>
+    terms.map((other) => {
+      const pair = keys.map((key) => [key, [...listAt(one, key), ...listAt(other, key)]] as const);
+      return Object.fromEntries(pair.filter(([, list]) => list.length > 0));
+    }),
+  );
+}
+
 function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
   const result: Record<string, Json> = { ...base };
   for (const [key, value] of Object.entries(patch)) {
@@ -55,6 +77,8 @@ function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
     else if (Array.isArray(value) && Array.isArray(before)) {
       const mergeKey = mergeKeys[key];
       if (key === "tolerations") result[key] = [...before, ...(value as readonly Json[])];
+      else if (key === "nodeSelectorTerms")
+        result[key] = pairTerms(before as readonly Json[], value as readonly Json[]);
       else
         result[key] =
           mergeKey === undefined
@@ -82,7 +106,7 @@ function allowed(patch: JsonObject): JsonObject {
 
 /**
  * Lays `patch` (metadata and spec) over a pod template. Maps are merged, `null` deletes, named lists are merged by name
- * (`$patch: delete` removes an item), tolerations are added, other lists are replaced. Of the puller's container only
+ * (`$patch: delete` removes an item), tolerations are added, node selector terms hold besides the operator's, other lists are replaced. Of the puller's container only
  * resources and image pull policy can be changed.
  */
 export function patchTemplate(template: JsonObject, patch: JsonObject | undefined): JsonObject {

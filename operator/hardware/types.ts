@@ -63,7 +63,7 @@ export type FreeCapacity = {
 
 export type NodeHardware = {
   readonly name: string;
-  /** Equal for nodes that differ in nothing but name, labels, amounts of RAM and CPU, and what is free; absent: not computed yet. */
+  /** Equal for nodes that differ in nothing but name, labels that tell no hardware, amounts of RAM and CPU, and what is free; absent: not computed yet. */
   readonly hardwareKey?: string;
   /** kubernetes.io/arch; undefined when unlabelled. */
   readonly architecture?: string;

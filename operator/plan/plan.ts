@@ -4,16 +4,37 @@ import { isInspectFailure, type InspectFacts, type InspectResult } from "../../p
 import type { FootprintStatus, ModelSpec, Verdict } from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
 import { podAmounts } from "../desired/requested.ts";
+import type { ResourceSlice } from "../hardware/dra.ts";
+import { withFreeCapacity } from "../hardware/free-capacity.ts";
 import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
+import type { NodeHardware } from "../hardware/types.ts";
+import { withSlices } from "../hardware/with-slices.ts";
 import { footprintStatus } from "../reconcile/decide.ts";
-import { effectiveVariants, runtimeFor, tolerationsOf, withRequirements } from "../reconcile/variants.ts";
+import { stripScheduledPod, TakenCapacity, type ScheduledPod } from "../reconcile/taken-capacity.ts";
+import {
+  effectiveVariants,
+  runtimeFor,
+  templateSelectors,
+  tolerationsOf,
+  withRequirements,
+} from "../reconcile/variants.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
-import type { Candidate } from "../selection/types.ts";
+import type { Candidate, NearMiss } from "../selection/types.ts";
 
-export type PlanInput = {
-  readonly name: string;
-  readonly spec: ModelSpec;
+/** The cluster as far as a choice depends on it. */
+export type PlannedCluster = {
   readonly nodes: readonly Node[];
+  /** Devices that DRA drivers publish; absent: none. */
+  readonly slices?: readonly ResourceSlice[];
+  /** Absent: nobody tells what is free, and all of it counts. */
+  readonly pods?: readonly ScheduledPod[];
+};
+
+export type PlanInput = PlannedCluster & {
+  readonly name: string;
+  /** Where its own pods are, which are not in its way; absent: it has none. */
+  readonly namespace?: string;
+  readonly spec: ModelSpec;
   /** What `inspect` told, by reference; references that are missing are judged Pending. */
   readonly facts: ReadonlyMap<string, InspectResult>;
   readonly runtimes: Readonly<Record<string, RuntimeDefinition>>;
@@ -29,6 +50,8 @@ export type PlannedVariant = {
   readonly requiredBytes?: number;
   readonly footprint?: FootprintStatus;
   readonly matchingNodes: readonly string[];
+  /** Where no node takes a pod: the nearest ones, the nearest first. */
+  readonly nearMisses: readonly NearMiss[];
 };
 
 export type PlannedPlacement = {
@@ -70,6 +93,18 @@ function resolvedVariants({ spec, facts }: PlanInput) {
   });
 }
 
+/** The nodes with their devices, less what pods of others take. */
+function hardwareOf({ name, namespace = "", nodes, slices = [], pods }: PlanInput): readonly NodeHardware[] {
+  const taken = new TakenCapacity();
+  for (const pod of pods ?? []) taken.change(undefined, stripScheduledPod(pod));
+  const takenOf = taken.takenBy(`${namespace}/${name}`);
+  const slicesOf = Map.groupBy(slices, ({ spec }) => spec.nodeName);
+  return nodes.map((node) => {
+    const hardware = withSlices(nodeHardware(node), slicesOf.get(node.metadata.name) ?? []);
+    return pods === undefined ? hardware : withFreeCapacity(hardware, takenOf(hardware.name));
+  });
+}
+
 /** What the choice is given. */
 export function selectionInput(input: PlanInput): SelectionInput {
   const { spec } = input;
@@ -80,9 +115,10 @@ export function selectionInput(input: PlanInput): SelectionInput {
         ? []
         : [{ variant, artifact, runtime: runtimeFor(spec, variant, artifact.format, input) }];
     }),
-    nodes: input.nodes.map(nodeHardware),
+    nodes: hardwareOf(input),
     selection: spec.selection ?? {},
     tolerations: (candidate) => tolerationsOf(spec, candidate),
+    selectors: templateSelectors(spec),
     requested: (candidate, memoryBytes) =>
       podAmounts({ spec }, { pullerResources: {} }, candidate, memoryBytes),
     replicas: spec.replicas ?? 1,
@@ -98,7 +134,7 @@ export function planModel(input: PlanInput): Plan {
   const choice = chooseVariant(selection);
   const variants = resolvedVariants(input).map(({ variant, reference, result }): PlannedVariant => {
     const verdict = choice.verdicts.find((each) => each.name === variant.name);
-    const base = { name: variant.name, reference };
+    const base = { name: variant.name, reference, matchingNodes: [], nearMisses: [] };
     if (verdict !== undefined) {
       return {
         ...base,
@@ -107,15 +143,15 @@ export function planModel(input: PlanInput): Plan {
         requiredBytes: verdict.requiredBytes,
         ...(verdict.footprint === undefined ? {} : { footprint: footprintStatus(verdict.footprint) }),
         matchingNodes: verdict.matchingNodes,
+        nearMisses: verdict.nearMisses,
       };
     }
     return result !== undefined && isInspectFailure(result)
-      ? { ...base, verdict: "Unresolvable", message: `${result.code}: ${result.message}`, matchingNodes: [] }
+      ? { ...base, verdict: "Unresolvable", message: `${result.code}: ${result.message}` }
       : {
           ...base,
           verdict: "Pending",
           message: `no facts of it are given; add the output of: puller inspect --reference ${reference} --output json`,
-          matchingNodes: [],
         };
   });
   const isSelected = choice.kind === "selected";

@@ -4,8 +4,11 @@ import { parseAllDocuments } from "yaml";
 import { z } from "zod";
 import { failureExitCodes, type InspectResult } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
+import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
+import type { ScheduledPod } from "../reconcile/taken-capacity.ts";
 import { knownArtifact } from "../reconcile/variants.ts";
+import type { PlannedCluster } from "./plan.ts";
 
 /** A file that is not what it should be; the message names it and says what to do. */
 export class PlanInputError extends Error {
@@ -57,6 +60,27 @@ const nodeSchema = z.looseObject({
     .optional(),
   status: z.looseObject({ allocatable: z.record(z.string(), z.coerce.string()).optional() }).optional(),
 });
+const named = z.looseObject({ name: z.string().min(1) });
+const sliceSchema = z.looseObject({
+  kind: z.literal("ResourceSlice"),
+  metadata: named,
+  spec: z.looseObject({
+    driver: z.string(),
+    pool: z.looseObject({ name: z.string(), generation: z.number(), resourceSliceCount: z.number() }),
+    devices: z.array(named).optional(),
+  }),
+});
+const podSchema = z.looseObject({
+  kind: z.literal("Pod"),
+  metadata: named,
+  spec: z
+    .looseObject({
+      nodeName: z.string().optional(),
+      containers: z.array(z.looseObject({})),
+      initContainers: z.array(z.looseObject({})).optional(),
+    })
+    .optional(),
+});
 const bytes = z.int().min(0);
 const factsSchema = z.looseObject({
   reference: z.string().min(1),
@@ -82,9 +106,21 @@ export function readModels(text: string, file: string): readonly Model[] {
   return models.map((value) => checked(modelSchema, value, file) as unknown as Model);
 }
 
-/** Nodes as `kubectl get nodes -o yaml` prints them. */
-export function readNodes(text: string, file: string): readonly Node[] {
-  return documents(text, file).map((value) => checked(nodeSchema, value, file) as unknown as Node);
+/**
+ * Nodes as `kubectl get nodes -o yaml` prints them, and beside them ResourceSlices and pods, if it was asked for these too. Pods count
+ * only where there are some: a file without any says nothing about what is free.
+ */
+export function readCluster(text: string, file: string): PlannedCluster {
+  const nodes: Node[] = [];
+  const slices: ResourceSlice[] = [];
+  const pods: ScheduledPod[] = [];
+  for (const value of documents(text, file)) {
+    const { kind } = object.safeParse(value).data ?? {};
+    if (kind === "ResourceSlice") slices.push(checked(sliceSchema, value, file) as unknown as ResourceSlice);
+    else if (kind === "Pod") pods.push(checked(podSchema, value, file) as unknown as ScheduledPod);
+    else nodes.push(checked(nodeSchema, value, file) as unknown as Node);
+  }
+  return { nodes, slices, ...(pods.length === 0 ? {} : { pods }) };
 }
 
 /**

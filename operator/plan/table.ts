@@ -18,7 +18,7 @@ function columns(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
-/** One plan: what is chosen, where, and each variant with its verdict. */
+/** One plan: what is chosen, where, each variant with its verdict, and what the nearest nodes lack for those that nothing takes. */
 export function planTable(plan: Plan): string {
   const variants = columns([
     ["VARIANT", "VERDICT", "NEEDS", "CONTEXT", "NODES", "WHY"],
@@ -48,6 +48,10 @@ export function planTable(plan: Plan): string {
             ]),
           ]),
         ];
+  const missed = plan.variants.flatMap(({ name, nearMisses }) =>
+    nearMisses.map(({ node, lacks }) => [name, node, lacks]),
+  );
+  const nearest = missed.length === 0 ? [] : [columns([["VARIANT", "NEAREST NODE", "LACKS"], ...missed])];
   const head = `${plan.model}: ${plan.isPlaced ? plan.message : `nothing is chosen (${plan.reason})`}`;
-  return [head, variants, ...placements].join("\n\n");
+  return [head, variants, ...nearest, ...placements].join("\n\n");
 }

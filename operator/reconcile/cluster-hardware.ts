@@ -2,7 +2,7 @@
 
 import { withSlices } from "../hardware/with-slices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
-import { withFreeCapacity } from "../hardware/free-capacity.ts";
+import { withFreeCapacity, type Taken } from "../hardware/free-capacity.ts";
 import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { CacheChange, ObjectCache } from "../kube/types.ts";
@@ -25,6 +25,8 @@ export class ClusterHardware {
   /** A node with its slices, as long as neither changes. */
   readonly #joined = new WeakMap<Node, { readonly slices: number; readonly hardware: NodeHardware }>();
   readonly #revisions = new Map<string, number>();
+  /** A node with what is left of it, as long as pods take the same: most nodes are as they were at the last decision. */
+  readonly #left = new WeakMap<NodeHardware, { readonly taken: Taken; readonly node: NodeHardware }>();
   #nodes: ObjectCache<Node> | undefined;
   /** False where the operator may not see the pods of all namespaces: then nothing is said about what is free. */
   #countsPods = false;
@@ -63,9 +65,16 @@ export class ClusterHardware {
   /** All nodes; what pods of the Model `namespace/name` take counts as free for it. */
   list(exceptModel?: string): readonly NodeHardware[] {
     const nodes = (this.#nodes?.list() ?? []).map((node) => this.#hardware(node));
-    return this.#countsPods
-      ? nodes.map((node) => withFreeCapacity(node, this.#taken.taken(node.name, exceptModel)))
-      : nodes;
+    if (!this.#countsPods) return nodes;
+    const takenOf = this.#taken.takenBy(exceptModel);
+    return nodes.map((node) => {
+      const taken = takenOf(node.name);
+      const known = this.#left.get(node);
+      if (known?.taken === taken) return known.node;
+      const left = withFreeCapacity(node, taken);
+      this.#left.set(node, { taken, node: left });
+      return left;
+    });
   }
 
   #hardware(node: Node): NodeHardware {

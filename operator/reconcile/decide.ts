@@ -28,7 +28,14 @@ import { planPrefetch, type PrefetchPlan } from "./prefetch.ts";
 import { reselect } from "./reselect.ts";
 import { reselectShares } from "./reselect-shares.ts";
 import { ownDeployments, placementKeyOf, planRollout, type Rollout } from "./rollout.ts";
-import { discoveryQuestion, knownArtifact, runtimeFor, tolerationsOf, withRequirements } from "./variants.ts";
+import {
+  discoveryQuestion,
+  knownArtifact,
+  runtimeFor,
+  templateSelectors,
+  tolerationsOf,
+  withRequirements,
+} from "./variants.ts";
 import { workloadState } from "./workload-state.ts";
 
 /** What became of one variant's reference. */
@@ -137,6 +144,7 @@ export function decide(observed: Observed): Decision {
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
+          selectors: templateSelectors(observed.model.spec),
           requested: (candidate, memoryBytes) =>
             podAmounts(observed.model, observed.configuration, candidate, memoryBytes),
           replicas: observed.model.spec.replicas ?? 1,
@@ -325,6 +333,7 @@ export function variantStatuses(decision: Decision): readonly VariantStatus[] {
               requiredBytes: verdict.requiredBytes,
               ...(verdict.footprint === undefined ? {} : { footprint: footprintStatus(verdict.footprint) }),
               matchingNodes: verdict.matchingNodes.length,
+              ...(verdict.nearMisses.length === 0 ? {} : { nearMisses: verdict.nearMisses }),
             }),
     };
   });

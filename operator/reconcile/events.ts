@@ -1,6 +1,6 @@
 // Which changes of a status people are told of as Events: transitions only. Pure.
 
-import type { ModelStatus } from "../api/model.ts";
+import type { ModelStatus, SelectedStatus } from "../api/model.ts";
 
 export type Transition = {
   readonly type: "Normal" | "Warning";
@@ -47,25 +47,25 @@ export function transitions(before: ModelStatus | undefined, after: ModelStatus)
   }
   const from = before?.selected;
   const to = after.selected;
-  if (from !== undefined && to !== undefined && (from.variant !== to.variant || from.digest !== to.digest)) {
-    events.push({
-      type: "Normal",
-      reason: "Selected",
-      message: `changed from ${from.variant} (${from.digest}) to ${to.variant} (${to.digest})`,
-    });
+  if (from === undefined || to === undefined) return events;
+  const [was, is] = [choiceText(from), choiceText(to)];
+  if (was !== is) {
+    events.push({ type: "Normal", reason: "Selected", message: `changed from ${was} to ${is}` });
   }
   return events;
+}
+
+/** The same variant on other devices is another choice. */
+function choiceText({
+  variant,
+  accelerator,
+  digest,
+}: Pick<SelectedStatus, "variant" | "accelerator" | "digest">): string {
+  return `${variant} on ${accelerator === "none" ? "CPUs" : accelerator} (${digest})`;
 }
 
 /** The variants of classes that have replicas, however many; undefined for a Uniform placement, or while there are none. */
 function classesText(status: ModelStatus | undefined): string | undefined {
   const used = (status?.placements ?? []).filter(({ replicas }) => replicas > 0);
-  return used.length === 0
-    ? undefined
-    : used
-        .map(
-          ({ variant, accelerator, digest }) =>
-            `${variant} on ${accelerator === "none" ? "CPUs" : accelerator} (${digest})`,
-        )
-        .join(", ");
+  return used.length === 0 ? undefined : used.map(choiceText).join(", ");
 }

@@ -47,8 +47,17 @@ function modelOf(pod: ScheduledPod | undefined): string | undefined {
   return model === undefined ? undefined : `${pod?.metadata.namespace ?? ""}/${model}`;
 }
 
+function sum(taken: Taken, share: Share, sign: 1 | -1): Taken {
+  const requests: Record<string, number> = { ...taken.requests };
+  for (const [resource, amount] of Object.entries(share.requests)) {
+    requests[resource] = (requests[resource] ?? 0) + sign * amount;
+  }
+  return { requests, pods: taken.pods + sign };
+}
+
 export class TakenCapacity {
-  readonly #nodes = new Map<string, { requests: Record<string, number>; pods: number }>();
+  /** Replaced, never changed: what was made from one holds as long as it is there. */
+  readonly #nodes = new Map<string, Taken>();
   /** Shares of each Model's own pods, by pod. */
   readonly #models = new Map<string, Map<string, Share>>();
 
@@ -74,28 +83,24 @@ export class TakenCapacity {
 
   /** What pods take on a node, but for those of the Model `namespace/name`: its own pods are not in its way. */
   taken(node: string, exceptModel?: string): Taken {
-    const all = this.#nodes.get(node);
-    if (all === undefined) return nothingTaken;
-    const own = [...(this.#models.get(exceptModel ?? "")?.values() ?? [])].filter(
-      (share) => share.node === node,
-    );
-    if (own.length === 0) return all;
-    const requests: Record<string, number> = { ...all.requests };
-    for (const share of own) {
-      for (const [resource, amount] of Object.entries(share.requests)) {
-        requests[resource] = (requests[resource] ?? 0) - amount;
-      }
-    }
-    return { requests, pods: all.pods - own.length };
+    return this.takenBy(exceptModel)(node);
   }
 
-  #add({ node, requests }: Share, sign: 1 | -1): void {
-    const sum = this.#nodes.get(node) ?? { requests: {}, pods: 0 };
-    for (const [resource, amount] of Object.entries(requests)) {
-      sum.requests[resource] = (sum.requests[resource] ?? 0) + sign * amount;
+  /** The same for many nodes. What a node has is the same object as long as nothing of it changes, but where the Model has pods. */
+  takenBy(exceptModel?: string): (node: string) => Taken {
+    const own = new Map<string, Share[]>();
+    for (const share of this.#models.get(exceptModel ?? "")?.values() ?? []) {
+      own.set(share.node, [...(own.get(share.node) ?? []), share]);
     }
-    sum.pods += sign;
-    if (sum.pods === 0) this.#nodes.delete(node);
-    else this.#nodes.set(node, sum);
+    return (node) => {
+      const all = this.#nodes.get(node) ?? nothingTaken;
+      return (own.get(node) ?? []).reduce((left, share) => sum(left, share, -1), all);
+    };
+  }
+
+  #add(share: Share, sign: 1 | -1): void {
+    const added = sum(this.#nodes.get(share.node) ?? nothingTaken, share, sign);
+    if (added.pods === 0) this.#nodes.delete(share.node);
+    else this.#nodes.set(share.node, added);
   }
 }

@@ -1,5 +1,6 @@
-// The variants of a Model with their full references, and the runtime that would serve each. Pure.
+// The variants of a Model with their full references, the runtime that would serve each, and where its pods may run. Pure.
 
+import { z } from "zod";
 import {
   maxDiscoveredVariants,
   type InspectFacts,
@@ -14,6 +15,7 @@ import type {
   JsonObject,
   Model,
   ModelSpec,
+  NodeSelectorTerm,
   VariantSpec,
   VariantStatus,
 } from "../api/model.ts";
@@ -185,21 +187,62 @@ export function runtimeFor(
   return found === undefined ? undefined : { name: found[0], definition: found[1] };
 }
 
+const requirementSchema = z.object({
+  key: z.string(),
+  operator: z.enum(["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]),
+  values: z.array(z.string()).optional(),
+});
+const termsSchema = z.array(
+  z.object({
+    matchExpressions: z.array(requirementSchema).optional(),
+    matchFields: z.array(requirementSchema).optional(),
+  }),
+);
+const nodeSelectorSchema = z.record(z.string(), z.string().nullable());
+
+/** What stands at a path in a value of any shape. */
+function at(value: Json | undefined, ...keys: readonly string[]): Json | undefined {
+  let found = value;
+  for (const key of keys) {
+    const isMap = typeof found === "object" && found !== null && !Array.isArray(found);
+    found = isMap ? (found as JsonObject)[key] : undefined;
+  }
+  return found;
+}
+
+/**
+ * What the pod template says of the nodes that its pods may run on: its node selector, its required node affinity and a node's
+ * name. All of the lists must hold; the terms of one are ORed. What is of another shape is the API server's to refuse.
+ */
+export function templateSelectors({ template }: ModelSpec): readonly (readonly NodeSelectorTerm[])[] {
+  const affinity = ["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
+  const selector = nodeSelectorSchema.safeParse(at(template, "spec", "nodeSelector")).data ?? {};
+  const labels = Object.entries(selector).flatMap(([key, value]) =>
+    value === null ? [] : [{ key, operator: "In" as const, values: [value] }],
+  );
+  const terms = termsSchema.safeParse(at(template, "spec", ...affinity, "nodeSelectorTerms")).data as
+    readonly NodeSelectorTerm[] | undefined;
+  const name = at(template, "spec", "nodeName");
+  return [
+    ...(labels.length === 0 ? [] : [[{ matchExpressions: labels }]]),
+    ...(terms === undefined || terms.length === 0 ? [] : [terms]),
+    ...(typeof name !== "string" || name === ""
+      ? []
+      : [[{ matchFields: [{ key: "metadata.name", operator: "In" as const, values: [name] }] }]]),
+  ];
+}
+
 /** Tolerations that the rendered pod will have, besides those for its devices. */
 export function tolerationsOf(
   spec: ModelSpec,
   { variant }: { readonly variant: VariantSpec },
 ): readonly JsonObject[] {
-  const patch = spec.template?.["spec"];
-  const ofTemplate =
-    typeof patch === "object" &&
-    patch !== null &&
-    "tolerations" in patch &&
-    Array.isArray(patch["tolerations"])
-      ? // Of another shape, they are the API server's to refuse.
-        (patch["tolerations"] as readonly Json[]).filter(
-          (each): each is JsonObject => typeof each === "object" && each !== null && !Array.isArray(each),
-        )
-      : [];
+  const patch = at(spec.template, "spec", "tolerations");
+  const ofTemplate = Array.isArray(patch)
+    ? // Of another shape, they are the API server's to refuse.
+      (patch as readonly Json[]).filter(
+        (each): each is JsonObject => typeof each === "object" && each !== null && !Array.isArray(each),
+      )
+    : [];
   return [...(variant.runtime?.tolerations ?? spec.runtime?.tolerations ?? []), ...ofTemplate];
 }

@@ -6,25 +6,19 @@ import { claimExpressions } from "../hardware/dra.ts";
 import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
 import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import { engineMemory } from "./engine-memory.ts";
-import {
-  lastingObstacle,
-  leastOfNominal,
-  offersWay,
-  parseCapability,
-  selectorObstacle,
-  takenObstacle,
-  type Obstacle,
-  type PodDemand,
-} from "./fit.ts";
+import { leastOfNominal, offersWay, parseCapability, type PodDemand } from "./fit.ts";
 import { contextLengths, estimateFootprint } from "./footprint.ts";
 import { nodeAffinityTerms } from "./node-affinity.ts";
 import { productPattern } from "./glob.ts";
-import { groupNodes, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
+import { groupNodes } from "./node-groups.ts";
+import { describeObstacles, nearMisses, sift } from "./sift.ts";
 import { deviceTolerations } from "./tolerations.ts";
-import type { Candidate, DeviceClaim, Footprint, Placement } from "./types.ts";
+import type { Candidate, DeviceClaim, Footprint, NearMiss, Placement } from "./types.ts";
 
 export type AttemptInput = {
   readonly nodes: readonly NodeHardware[];
+  /** Nodes that are left out of `nodes`, since the pod template keeps its pods off them; see `admittedNodes`. */
+  readonly excludedNodes?: number;
   readonly selection: SelectionSpec;
   /** Tolerations of the pod template, by variant name. */
   readonly tolerations: (candidate: Candidate) => readonly JsonObject[];
@@ -49,83 +43,8 @@ export type Attempt = {
   readonly isShort: boolean;
   /** Memory that is left over on the roomiest matching node, bytes; 0 where nothing is compared. */
   readonly headroomBytes: () => number;
+  readonly nearMisses: () => readonly NearMiss[];
 };
-
-/** Nodes with the same obstacle, by name. */
-type Refused = { readonly obstacle: Obstacle; readonly nodes: readonly NodeHardware[] };
-
-const shownNodes = 3;
-
-/** Words for what the obstacles of all nodes have in common: the best of those too small, then counts of the rest. */
-function describeObstacles(refused: readonly Refused[]): readonly string[] {
-  const parts: string[] = [];
-  const best = refused
-    .flatMap(({ obstacle: found, nodes }) =>
-      found.kind === "memory" ? [{ name: nodes[0]?.name ?? "", has: found.hasBytes }] : [],
-    )
-    .sort((one, other) => other.has - one.has || (one.name < other.name ? -1 : 1))[0];
-  if (best !== undefined) parts.push(`best node ${best.name} has ${formatBytes(best.has)}`);
-  const count = (of: readonly Refused[]): number => of.reduce((sum, { nodes }) => sum + nodes.length, 0);
-  const lacking = count(refused.filter(({ obstacle: found }) => found.kind === "no-accelerator"));
-  if (lacking > 0) parts.push(`${lacking} ${lacking === 1 ? "node lacks" : "nodes lack"} a GPU`);
-  const others = refused.filter(({ obstacle: found }) => "what" in found);
-  const shown = others
-    .flatMap(({ obstacle: found, nodes }) =>
-      nodes.slice(0, shownNodes).map(({ name }) => ({ name, what: "what" in found ? found.what : "" })),
-    )
-    .sort((one, other) => (one.name < other.name ? -1 : 1))
-    .slice(0, shownNodes);
-  parts.push(...shown.map(({ name, what }) => `${name}: ${what}`));
-  const more = count(others) - shown.length;
-  if (more > 0) parts.push(`and ${more} more nodes`);
-  return parts;
-}
-
-/** Nodes that the pod fits, those of them with room now, and why the others do not; all by name. */
-function sift(
-  grouped: GroupedNodes,
-  demand: PodDemand,
-): {
-  readonly matching: readonly NodeHardware[];
-  readonly free: readonly NodeHardware[];
-  readonly refused: readonly Refused[];
-  readonly taken: readonly Refused[];
-} {
-  const refused: Refused[] = [];
-  const taken: Refused[] = [];
-  const fitting: NodeGroup[] = [];
-  for (const group of grouped.groups) {
-    const found = lastingObstacle(group.sample, demand);
-    if (found === undefined) fitting.push(group);
-    else refused.push({ obstacle: found, nodes: group.nodes });
-  }
-  if (fitting.length === 0) return { matching: [], free: [], refused, taken };
-  const hasTerms = (demand.requirements.nodeSelectorTerms ?? []).length > 0;
-  // 1: fits; 2: fits, but others hold what it needs. By place, so that the lists are in the order of names without sorting them.
-  const marks = new Uint8Array(grouped.nodes.length);
-  for (const { nodes, places } of fitting) {
-    for (let index = 0; index < nodes.length; index += 1) {
-      const node = nodes[index];
-      const place = places[index];
-      if (node === undefined || place === undefined) continue;
-      const excluded = hasTerms ? selectorObstacle(node, demand) : undefined;
-      if (excluded !== undefined) {
-        refused.push({ obstacle: excluded, nodes: [node] });
-        continue;
-      }
-      const found = takenObstacle(node, demand);
-      marks[place] = found === undefined ? 1 : 2;
-      if (found !== undefined) taken.push({ obstacle: found, nodes: [node] });
-    }
-  }
-  const matching = grouped.nodes.filter((_, place) => marks[place] !== 0);
-  return {
-    matching,
-    free: taken.length === 0 ? matching : grouped.nodes.filter((_, place) => marks[place] === 1),
-    refused,
-    taken,
-  };
-}
 
 /** What the user states of memory goes before the estimate. */
 function memoryDemand(
@@ -189,15 +108,22 @@ export function attempt(
     ...(requested.cpuMillis === 0 ? {} : { cpuMillis: requested.cpuMillis }),
   };
   const grouped = groupNodes(input.nodes);
-  const { matching, free, refused, taken } = sift(grouped, demand);
-  const names = matching.map(({ name }) => name);
+  const sifted = sift(grouped, demand);
+  const { matching, matchingNames, freeNames, refused, taken } = sifted;
   const isShort = contextLength < (contextLengths(artifact.facts, input.selection.contextLength)[0] ?? 0);
   const needed =
     (way === undefined
       ? `needs ${formatBytes(memoryBytes)} of RAM`
       : `needs ${formatBytes(deviceBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`) +
     (isShort ? ` with ${contextLength} tokens of context` : "");
-  const isTaken = matching.length > 0 && free.length === 0;
+  let headroomBytes: number | undefined;
+  const { excludedNodes = 0 } = input;
+  const excluded =
+    excludedNodes === 0
+      ? []
+      : [
+          `${excludedNodes} ${excludedNodes === 1 ? "node is" : "nodes are"} excluded by the selectors of spec.template`,
+        ];
   return {
     candidate,
     demand,
@@ -209,8 +135,8 @@ export function attempt(
       footprint,
       // Only of the attempt that is chosen: see withTerms.
       nodeSelectorTerms: [],
-      matchingNodes: names,
-      freeNodes: free === matching ? names : free.map(({ name }) => name),
+      matchingNodes: matchingNames,
+      freeNodes: freeNames,
       isCpuFallback: way === undefined && accelerator !== undefined && accelerator.vendor !== "none",
     },
     isShort,
@@ -218,14 +144,18 @@ export function attempt(
       sample.accelerators.some((each) => demand.device !== undefined && offersWay(each, demand.device)),
     ),
     isTooLarge: matching.length === 0 && refused.some(({ obstacle: found }) => found.kind === "memory"),
-    headroomBytes: () => matching.reduce((most, node) => Math.max(most, headroom(node, demand)), 0),
+    nearMisses: () => nearMisses(sifted, demand),
+    headroomBytes: () => {
+      headroomBytes ??= matching.reduce((most, node) => Math.max(most, headroom(node, demand)), 0);
+      return headroomBytes;
+    },
     message:
       matching.length > 0
         ? [
-            `${needed}; fits ${matching.length} of ${input.nodes.length} nodes`,
-            ...(isTaken ? ["none has room now", ...describeObstacles(taken)] : []),
+            `${needed}; fits ${matching.length} of ${input.nodes.length + excludedNodes} nodes`,
+            ...(taken.length > 0 ? ["none has room now", ...describeObstacles(taken)] : []),
           ].join("; ")
-        : [needed, ...describeObstacles(refused)].join("; "),
+        : [needed, ...describeObstacles(refused), ...excluded].join("; "),
   };
 }
 
@@ -235,7 +165,7 @@ export function withTerms(input: AttemptInput, { placement, demand }: Attempt): 
   return {
     ...placement,
     ...(deviceClaim === undefined ? {} : { deviceClaim }),
-    nodeSelectorTerms: nodeAffinityTerms(demand, groupNodes(input.nodes).nodes),
+    nodeSelectorTerms: nodeAffinityTerms(demand, input.nodes),
   };
 }
 

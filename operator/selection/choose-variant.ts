@@ -1,6 +1,6 @@
 // Chooses the variant by the policy, with a verdict and numbers for every one. Pure.
 
-import type { AcceleratorVendor } from "../api/model.ts";
+import type { AcceleratorVendor, NodeSelectorTerm } from "../api/model.ts";
 import {
   attemptOnCpus,
   attemptStated,
@@ -10,11 +10,14 @@ import {
   type AttemptInput,
 } from "./attempt.ts";
 import { shareKey, sharesOf, type RunningShare } from "./per-hardware.ts";
+import { admittedNodes } from "./node-selector.ts";
 import { compareQuality } from "./quality.ts";
 import { runtimeImage } from "./runtime-image.ts";
 import type { Candidate, Choice, VariantVerdict } from "./types.ts";
 
-export type SelectionInput = AttemptInput & {
+export type SelectionInput = Omit<AttemptInput, "excludedNodes"> & {
+  /** Node selectors of the pod template, all of which must hold; each is a list of ORed terms. */
+  readonly selectors?: readonly (readonly NodeSelectorTerm[])[];
   /** In the user's order, which is the order of preference. */
   readonly candidates: readonly Candidate[];
   /** The variant that runs now and what it runs on; kept as long as `reselect` says. */
@@ -166,6 +169,7 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
             : `runtime ${runtime.name} does not serve without an accelerator; state requirements.accelerator`,
       requiredBytes: 0,
       matchingNodes: [],
+      nearMisses: [],
     };
   }
   const { placement, message } = each;
@@ -184,6 +188,7 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
     requiredBytes: placement.footprint.totalBytes,
     footprint: placement.footprint,
     matchingNodes: placement.matchingNodes,
+    nearMisses: each.nearMisses(),
   };
 }
 
@@ -199,7 +204,9 @@ function unseen(input: SelectionInput, tried: readonly Tried[]): Attempt | undef
  * `reselect: Never` always, otherwise while some node, cordoned ones too, could hold it: a choice that followed every
  * node event would restart pods for nothing.
  */
-export function chooseVariant(input: SelectionInput): Choice {
+export function chooseVariant(whole: SelectionInput): Choice {
+  // Nodes that the pod template excludes are none of this Model's cluster.
+  const input = { ...whole, ...admittedNodes(whole.nodes, whole.selectors) };
   const isPerHardware = input.selection.placement === "PerHardware";
   if (isPerHardware) {
     const found = choosePerHardware(input);
@@ -238,7 +245,7 @@ export function chooseVariant(input: SelectionInput): Choice {
   if (verdicts.length > 0 && verdicts.every(({ verdict }) => verdict === "RuntimeUnsupported")) {
     return { kind: "none", reason: "RuntimeUnknown", message: verdicts[0]?.message ?? "", verdicts };
   }
-  if (input.nodes.length === 0) {
+  if (whole.nodes.length === 0) {
     return {
       kind: "none",
       reason: "NoNodesYet",

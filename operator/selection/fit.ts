@@ -22,14 +22,17 @@ export type PodDemand = {
   readonly cpuMillis?: number;
 };
 
-/** Classes of refusal, in the order in which a message groups them. */
+/** Classes of refusal, in the order in which a message groups them. `missingBytes`: of RAM, where RAM is what is lacking. */
 export type Obstacle =
-  | { readonly kind: "memory"; readonly hasBytes: number }
+  /** Of the memory that the model is loaded to: of a device, or RAM. */
+  | { readonly kind: "memory"; readonly hasBytes: number; readonly missingBytes: number }
   | { readonly kind: "no-accelerator" }
   | { readonly kind: "unknown"; readonly what: string }
   /** Fits, but other pods hold what it needs. */
-  | { readonly kind: "taken"; readonly what: string }
-  | { readonly kind: "other"; readonly what: string };
+  | { readonly kind: "taken"; readonly what: string; readonly missingBytes?: number }
+  /** Has all that it needs, but does not admit it: a taint, a cordon, selectors of the user. */
+  | { readonly kind: "excluded"; readonly what: string }
+  | { readonly kind: "other"; readonly what: string; readonly missingBytes?: number };
 
 /**
  * Least memory that drivers report for a device of a nominal size, bytes: a "16 GB" T4 has 15109 MiB, since error
@@ -96,7 +99,9 @@ function classObstacle(
   if (memoryBytes === undefined) {
     return { kind: "unknown", what: accelerators.uncertainty ?? "its GPU memory is not stated" };
   }
-  return memoryBytes < leastMemoryBytes ? { kind: "memory", hasBytes: memoryBytes } : undefined;
+  return memoryBytes < leastMemoryBytes
+    ? { kind: "memory", hasBytes: memoryBytes, missingBytes: leastMemoryBytes - memoryBytes }
+    : undefined;
 }
 
 /** The obstacle that says most about how near the node is. */
@@ -109,57 +114,93 @@ function nearest(obstacles: readonly Obstacle[]): Obstacle {
   return largest ?? obstacles[0] ?? { kind: "no-accelerator" };
 }
 
-/** `obstacle`, or how many devices of the node are good for the pod and how many of them are free. */
-function suitableDevices(
+/** Places in the node's list of devices that are good for the pod, whether free or not. */
+export function suitablePlaces(node: NodeHardware, demand: PodDemand): readonly number[] {
+  const { device } = demand;
+  if (device === undefined) return [];
+  return node.accelerators.flatMap((each, place) =>
+    offersWay(each, device) && classObstacle(each, demand, device.memoryBytes) === undefined ? [place] : [],
+  );
+}
+
+function countAt(node: NodeHardware, places: readonly number[]): number {
+  return places.reduce((sum, place) => sum + (node.accelerators[place]?.count ?? 0), 0);
+}
+
+/** Of the devices at these places, those that no pod has requested; undefined: nobody counted. */
+function freeAt(node: NodeHardware, places: readonly number[]): number | undefined {
+  let free: number | undefined;
+  for (const place of places) {
+    const count = node.accelerators[place]?.freeCount;
+    if (count !== undefined) free = (free ?? 0) + count;
+  }
+  return free;
+}
+
+/** What keeps the pod from the node's devices, however many of them are free. */
+function deviceObstacle(
   node: NodeHardware,
   demand: PodDemand,
   device: NonNullable<PodDemand["device"]>,
-): { readonly obstacle: Obstacle } | { readonly count: number; readonly freeCount: number | undefined } {
-  const obstacles: Obstacle[] = [];
-  let count = 0;
-  let freeCount: number | undefined;
-  for (const accelerators of node.accelerators) {
-    if (!offersWay(accelerators, device)) continue;
-    const found = classObstacle(accelerators, demand, device.memoryBytes);
-    if (found !== undefined) {
-      obstacles.push(found);
-      continue;
-    }
-    count += accelerators.count;
-    if (accelerators.freeCount !== undefined) freeCount = (freeCount ?? 0) + accelerators.freeCount;
+): Obstacle | undefined {
+  const places = suitablePlaces(node, demand);
+  const count = countAt(node, places);
+  if (count > 0) {
+    return count < device.count
+      ? { kind: "other", what: `it has ${count} of ${device.count} GPUs` }
+      : undefined;
   }
-  if (count === 0 && obstacles.length === 0) {
-    const claimable = node.accelerators.find(
-      ({ access, vendor }) => access.kind === "claim" && vendor === device.way.vendor,
-    );
-    if (claimable?.access.kind === "claim") {
-      const what = `its GPUs are offered by the DRA driver ${claimable.access.driver} only`;
-      return { obstacle: { kind: "other", what } };
-    }
+  const obstacles = node.accelerators.flatMap((each) =>
+    offersWay(each, device) ? (classObstacle(each, demand, device.memoryBytes) ?? []) : [],
+  );
+  const claimable =
+    obstacles.length > 0
+      ? undefined
+      : node.accelerators.find(
+          ({ access, vendor }) => access.kind === "claim" && vendor === device.way.vendor,
+        );
+  return claimable?.access.kind === "claim"
+    ? { kind: "other", what: `its GPUs are offered by the DRA driver ${claimable.access.driver} only` }
+    : nearest(obstacles);
+}
+
+/**
+ * Whether other pods leave what the pod needs on a node that fits, or nobody counted. `places`: of the devices that are good for it,
+ * the same for all nodes of a group.
+ */
+export function hasRoomNow(node: NodeHardware, demand: PodDemand, places: readonly number[]): boolean {
+  const { free } = node;
+  if (demand.device !== undefined) {
+    const count = freeAt(node, places);
+    if (count !== undefined && count < demand.device.count) return false;
   }
-  if (count === 0) return { obstacle: nearest(obstacles) };
-  return count < device.count
-    ? { obstacle: { kind: "other", what: `it has ${count} of ${device.count} GPUs` } }
-    : { count, freeCount };
+  if (free === undefined) return true;
+  return (
+    (free.memoryBytes === undefined || free.memoryBytes >= demand.memoryBytes) &&
+    (free.cpuMillis === undefined || free.cpuMillis >= (demand.cpuMillis ?? 0)) &&
+    (free.pods === undefined || free.pods >= 1)
+  );
 }
 
 /** What other pods hold of what the pod needs, on a node that fits; undefined: there is room, or nobody counted. */
 export function takenObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  const { free } = node;
+  const { free, accelerators } = node;
   const { device } = demand;
-  if (device !== undefined && node.accelerators.some(({ freeCount }) => freeCount !== undefined)) {
-    const devices = suitableDevices(node, demand, device);
-    if ("count" in devices && devices.freeCount !== undefined && devices.freeCount < device.count) {
-      return {
-        kind: "taken",
-        what: `${devices.count - devices.freeCount} of its ${devices.count} GPUs are taken`,
-      };
+  if (device !== undefined && accelerators.some(({ freeCount }) => freeCount !== undefined)) {
+    const places = suitablePlaces(node, demand);
+    const [count, freeCount] = [countAt(node, places), freeAt(node, places)];
+    if (freeCount !== undefined && freeCount < device.count) {
+      return { kind: "taken", what: `${count - freeCount} of its ${count} GPUs are taken` };
     }
   }
   if (free === undefined) return undefined;
   const { cpuMillis, memoryBytes, pods } = free;
   if (memoryBytes !== undefined && memoryBytes < demand.memoryBytes) {
-    return { kind: "taken", what: `only ${formatBytes(Math.max(0, memoryBytes))} of its RAM are free` };
+    return {
+      kind: "taken",
+      what: `only ${formatBytes(Math.max(0, memoryBytes))} of its RAM are free`,
+      missingBytes: demand.memoryBytes - Math.max(0, memoryBytes),
+    };
   }
   if (cpuMillis !== undefined && cpuMillis < (demand.cpuMillis ?? 0)) {
     return {
@@ -180,12 +221,17 @@ export function selectorObstacle(node: NodeHardware, { requirements }: PodDemand
   const { nodeSelectorTerms = [] } = requirements;
   return nodeSelectorTerms.length === 0 || matchesNodeSelector(node, nodeSelectorTerms)
     ? undefined
-    : { kind: "other", what: "nodeSelectorTerms exclude it" };
+    : { kind: "excluded", what: "nodeSelectorTerms exclude it" };
 }
 
 /** What no pod that ends would change, labels apart. */
 export function lastingObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  const { requirements } = demand;
+  return hardwareObstacle(node, demand) ?? ramObstacle(node, demand) ?? admissionObstacle(node, demand);
+}
+
+/** System, architecture, CPU features and devices: what all nodes of a group have in common. */
+export function hardwareObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
+  const { requirements, device } = demand;
   if (node.operatingSystem !== undefined && node.operatingSystem !== "linux") {
     return { kind: "other", what: `it runs ${node.operatingSystem}` };
   }
@@ -198,19 +244,24 @@ export function lastingObstacle(node: NodeHardware, demand: PodDemand): Obstacle
   }
   const missing = (requirements.cpuFeatures ?? []).filter((feature) => !node.cpuFeatures.includes(feature));
   if (missing.length > 0) return { kind: "other", what: `its CPU does not state ${missing.join(", ")}` };
-  const { device } = demand;
-  const devices = device === undefined ? undefined : suitableDevices(node, demand, device);
-  if (devices !== undefined && "obstacle" in devices) return devices.obstacle;
-  if (demand.memoryBytes > 0) {
-    if (node.allocatableMemoryBytes === undefined) {
-      return { kind: "unknown", what: "its allocatable memory is not stated" };
-    }
-    if (node.allocatableMemoryBytes < demand.memoryBytes) {
-      return demand.device === undefined
-        ? { kind: "memory", hasBytes: node.allocatableMemoryBytes }
-        : { kind: "other", what: `it has ${formatBytes(node.allocatableMemoryBytes)} of RAM` };
-    }
-  }
+  return device === undefined ? undefined : deviceObstacle(node, demand, device);
+}
+
+/** RAM, of which nodes of one kind have a little more or less. */
+export function ramObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
+  if (demand.memoryBytes === 0) return undefined;
+  const hasBytes = node.allocatableMemoryBytes;
+  if (hasBytes === undefined) return { kind: "unknown", what: "its allocatable memory is not stated" };
+  const missingBytes = demand.memoryBytes - hasBytes;
+  if (missingBytes <= 0) return undefined;
+  // Devices that use the RAM load the model to it as CPUs do.
+  return demand.device === undefined || demand.device.way.isUnifiedMemory
+    ? { kind: "memory", hasBytes, missingBytes }
+    : { kind: "other", what: `it has ${formatBytes(hasBytes)} of RAM`, missingBytes };
+}
+
+/** CPUs, taints and cordons: in common too, but told after the RAM. */
+export function admissionObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
   if (
     demand.cpuMillis !== undefined &&
     node.allocatableCpuMillis !== undefined &&
@@ -222,6 +273,6 @@ export function lastingObstacle(node: NodeHardware, demand: PodDemand): Obstacle
     };
   }
   const taint = untoleratedTaint(node, demand.tolerations);
-  if (taint !== undefined) return { kind: "other", what: `its taint ${taint.key} is not tolerated` };
-  return node.isUnschedulable ? { kind: "other", what: "it is cordoned" } : undefined;
+  if (taint !== undefined) return { kind: "excluded", what: `its taint ${taint.key} is not tolerated` };
+  return node.isUnschedulable ? { kind: "excluded", what: "it is cordoned" } : undefined;
 }

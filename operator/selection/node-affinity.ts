@@ -8,6 +8,7 @@ import type { DeviceAsk, Expressions } from "../hardware/dialect.ts";
 import type { NodeHardware, Platform } from "../hardware/types.ts";
 import { offersWay, parseCapability, type PodDemand } from "./fit.ts";
 import { productFilter } from "./glob.ts";
+import { groupNodes, type NodeGroup } from "./node-groups.ts";
 
 /** Matches no node, in a form that the API server accepts. */
 const nothing: Expressions = [
@@ -29,9 +30,12 @@ export function nodeAffinityTerms(
   demand: PodDemand,
   nodes: readonly NodeHardware[],
 ): readonly NodeSelectorTerm[] {
-  const excluded = excludedByName(demand, nodes);
-  const common = [...commonExpressions(demand, nodes), ...excluded.expressions];
-  const alternatives = deviceAlternatives(demand, nodes);
+  // All that is asked of nodes here is the same for a whole group.
+  const { groups } = groupNodes(nodes);
+  const samples = groups.map(({ sample }) => sample);
+  const excluded = excludedByName(demand, groups);
+  const common = [...commonExpressions(demand, samples), ...excluded.expressions];
+  const alternatives = deviceAlternatives(demand, samples);
   const own = alternatives.length === 0 ? [nothing] : alternatives.map((each) => [...each, ...common]);
   const users = demand.requirements.nodeSelectorTerms ?? [];
   const terms = (users.length === 0 ? [{}] : users)
@@ -110,14 +114,16 @@ function platformsOf(nodes: readonly NodeHardware[]): readonly Platform[] {
  */
 function excludedByName(
   { device }: PodDemand,
-  nodes: readonly NodeHardware[],
+  groups: readonly NodeGroup[],
 ): { readonly expressions: Expressions; readonly fields: Expressions } {
   const excluded =
     device === undefined || device.memoryBytes === 0
       ? []
-      : nodes.filter((node) =>
-          node.accelerators.some((each) => each.labelsOverstate === true && offersWay(each, device)),
-        );
+      : groups
+          .filter(({ sample: { accelerators } }) =>
+            accelerators.some((each) => each.labelsOverstate === true && offersWay(each, device)),
+          )
+          .flatMap(({ nodes }) => nodes);
   const hosts = excluded.flatMap(({ labels }) => labels[hostnameKey] ?? []);
   const unlabelled = excluded
     .filter(({ labels }) => labels[hostnameKey] === undefined)

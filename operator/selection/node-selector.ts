@@ -40,3 +40,13 @@ export function matchesNodeSelector(node: NodeHardware, terms: readonly NodeSele
     );
   });
 }
+
+/** The nodes that satisfy all of the selectors, and how many do not. */
+export function admittedNodes(
+  nodes: readonly NodeHardware[],
+  selectors: readonly (readonly NodeSelectorTerm[])[] = [],
+): { readonly nodes: readonly NodeHardware[]; readonly excludedNodes: number } {
+  if (selectors.length === 0) return { nodes, excludedNodes: 0 };
+  const admitted = nodes.filter((node) => selectors.every((terms) => matchesNodeSelector(node, terms)));
+  return { nodes: admitted, excludedNodes: nodes.length - admitted.length };
+}

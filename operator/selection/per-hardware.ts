@@ -119,7 +119,9 @@ function classesOf(input: PerHardwareInput, attempts: readonly Attempt[]): reado
     const key = keyOf(each);
     const running = input.currentShares?.get(key);
     const has = running?.replicas ?? 0;
-    const nodes = each.matching.filter(({ name }) => !taken.has(name));
+    // Mostly the first few attempts have all nodes between them.
+    const nodes =
+      taken.size === input.nodes.length ? [] : each.matching.filter(({ name }) => !taken.has(name));
     for (const { name } of nodes) taken.add(name);
     if (nodes.length === 0 && has === 0) return [];
     let capacity = room(each, nodes);

@@ -74,6 +74,15 @@ export type Placement = {
   readonly isCpuFallback: boolean;
 };
 
+/** A node that is near to taking a pod of a variant that no node takes, and what it lacks for it. */
+export type NearMiss = {
+  readonly node: string;
+  /** In words, with numbers: "3.1 GiB of GPU memory short". */
+  readonly lacks: string;
+  /** Where it is memory of a device, or RAM: how much, bytes. */
+  readonly missingBytes?: number;
+};
+
 export type VariantVerdict = {
   readonly name: string;
   readonly verdict: Verdict;
@@ -83,6 +92,8 @@ export type VariantVerdict = {
   /** Term by term; undefined where the runtime cannot serve it. */
   readonly footprint?: Footprint;
   readonly matchingNodes: readonly string[];
+  /** Where no node takes a pod now: the nearest ones, the nearest first. */
+  readonly nearMisses: readonly NearMiss[];
 };
 
 /** A class of nodes with the variant it is given, and its part of the replicas. */

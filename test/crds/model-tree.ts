@@ -261,6 +261,7 @@ export const statusTree: StatusTree<ModelStatus> = {
       verdict: "string",
       message: "string",
       matchingNodes: "number",
+      nearMisses: { items: { node: "string", lacks: "string", missingBytes: "number" } },
       failure: { code: "string", message: "string" },
     },
   },

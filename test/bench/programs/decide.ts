@@ -1,6 +1,7 @@
 // Decides for 16 variants on so many nodes, again and again, and prints the median of one decision. Arguments: nodes.
 
 import { performance } from "node:perf_hooks";
+import { nothingTaken, withFreeCapacity } from "../../../operator/hardware/free-capacity.ts";
 import { selectionInput } from "../../../operator/plan/plan.ts";
 import { chooseVariant } from "../../../operator/selection/choose-variant.ts";
 import { hardwareKeyOf } from "../../../operator/selection/node-groups.ts";
@@ -42,8 +43,23 @@ const input = selectionInput(
   }),
 );
 
-// As the operator keeps them between decisions.
-const hardware = input.nodes.map((node) => ({ ...node, hardwareKey: hardwareKeyOf(node) }));
+const byName = (one: { readonly name: string }, other: { readonly name: string }): number =>
+  one.name < other.name ? -1 : 1;
+// As the operator keeps them between decisions: in the order of the API server, each with RAM of its own, a third of them in use.
+const hardware = input.nodes.toSorted(byName).map((node, index) =>
+  withFreeCapacity(
+    {
+      ...node,
+      hardwareKey: hardwareKeyOf(node),
+      ...(node.allocatableMemoryBytes === undefined
+        ? {}
+        : { allocatableMemoryBytes: node.allocatableMemoryBytes - index * 4096 }),
+    },
+    index % 3 === 0
+      ? { requests: { cpu: 4000, memory: 8 * 2 ** 30, "nvidia.com/gpu": 1 }, pods: 1 + (index % 40) }
+      : nothingTaken,
+  ),
+);
 
 function median(placement: "Uniform" | "PerHardware"): number {
   const times: number[] = [];

@@ -41,6 +41,51 @@ const container = (patch: JsonObject): unknown =>
 const spec = (patch: JsonObject): Record<string, unknown> =>
   patchTemplate(template, { spec: patch })["spec"] as Record<string, unknown>;
 
+/** Required node affinity with these terms. */
+const required = (nodeSelectorTerms: JsonObject[]): JsonObject => ({
+  affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms } } },
+});
+const inList = (key: string, ...values: readonly string[]): JsonObject => ({ key, operator: "In", values });
+
+describe("required node affinity of a patch", () => {
+  const own = [
+    { matchExpressions: [inList("gpu", "l4")] },
+    { matchExpressions: [inList("gpu", "t4")], matchFields: [inList("metadata.name", "a")] },
+  ];
+  const patched = (terms: JsonObject[]): unknown =>
+    patchTemplate({ spec: required(own) }, { spec: required(terms) })["spec"];
+
+  test("holds besides the operator's: all pairs of terms, since terms are ORed", () => {
+    expect(
+      patched([
+        { matchExpressions: [inList("pool", "x")] },
+        { matchFields: [inList("metadata.name", "b")] },
+        {},
+      ]),
+    ).toEqual(
+      required([
+        { matchExpressions: [inList("gpu", "l4"), inList("pool", "x")] },
+        { matchExpressions: [inList("gpu", "l4")], matchFields: [inList("metadata.name", "b")] },
+        {
+          matchExpressions: [inList("gpu", "t4"), inList("pool", "x")],
+          matchFields: [inList("metadata.name", "a")],
+        },
+        {
+          matchExpressions: [inList("gpu", "t4")],
+          matchFields: [inList("metadata.name", "a"), inList("metadata.name", "b")],
+        },
+      ]),
+    );
+  });
+
+  test("of terms that match nothing matches nothing still, and where there is none it is all there is", () => {
+    expect(patched([{}])).toEqual(required([{}]));
+    expect(patched([])).toEqual(required([]));
+    const alone = required([{ matchExpressions: [inList("pool", "x")] }]);
+    expect(patchTemplate({ spec: {} }, { spec: alone })["spec"]).toEqual(alone);
+  });
+});
+
 describe("patch of the pod template", () => {
   test("no patch, and an empty one, change nothing", () => {
     expect(patchTemplate(template, undefined)).toEqual(template);

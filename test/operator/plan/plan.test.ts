@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
 import { nodeBinary } from "../../images/app-context.ts";
-import { inputOf } from "../selection/golden-cases.ts";
+import { inputOf, nodesOf } from "../selection/golden-cases.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const { nodes, facts } = inputOf({ nodes: [{ is: "l4-gfd" }, { is: "cpu-32" }] });
@@ -96,6 +96,93 @@ describe("ocimodel plan", () => {
     const unknown = plan(["-f", file("model.yaml", model), ...given.slice(0, 2)]);
     expect(unknown.code).toBe(1);
     expect(unknown.out).toContain("puller inspect --reference registry.example/llm:8b-f16 --output json");
+  });
+
+  test("names the nodes that come nearest to what none takes, and what each lacks", () => {
+    const large = {
+      ...model,
+      spec: {
+        ...model.spec,
+        selection: { contextLength: 40_000 },
+        variants: [
+          { name: "70b", reference: ":70b-q4", requirements: { accelerator: { vendor: "nvidia" } } },
+          { name: "q4", reference: ":8b-q4" },
+        ],
+      },
+    };
+    const path = file("large.yaml", large);
+    const { out } = plan(["-f", path, ...given]);
+    expect(out).toMatch(/^VARIANT +NEAREST NODE +LACKS$/m);
+    expect(out).toMatch(/^70b +l4-gfd +\d+\.\d GiB of GPU memory short$/m);
+    const { out: json } = plan(["-f", path, ...given, "--output", "json"]);
+    const [planned] = JSON.parse(json) as [{ variants: { footprint: { perDeviceBytes: number } }[] }];
+    const perDeviceBytes = planned.variants[0]?.footprint.perDeviceBytes ?? 0;
+    expect(planned.variants).toMatchObject([
+      {
+        name: "70b",
+        verdict: "TooLarge",
+        nearMisses: [{ node: "l4-gfd", missingBytes: Math.ceil(perDeviceBytes - 23_034 * 2 ** 20) }],
+      },
+      { name: "q4", nearMisses: [] },
+    ]);
+  });
+
+  test("counts pods and DRA devices where the file has them, as kubectl prints them together", () => {
+    const pod = (name: string, labels: object = {}): object => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace: "ai", labels },
+      spec: {
+        nodeName: "l4-gfd",
+        containers: [{ name: "c", resources: { requests: { "nvidia.com/gpu": "1" } } }],
+      },
+      status: { phase: "Running" },
+    });
+    const claimable = nodesOf({ nodes: [{ is: "cpu-256", name: "dra" }] });
+    const slice = {
+      apiVersion: "resource.k8s.io/v1",
+      kind: "ResourceSlice",
+      metadata: { name: "dra-gpu" },
+      spec: {
+        driver: "gpu.nvidia.com",
+        nodeName: "dra",
+        pool: { name: "dra", generation: 1, resourceSliceCount: 1 },
+        devices: [
+          {
+            name: "gpu-0",
+            attributes: { type: { string: "gpu" }, productName: { string: "NVIDIA L4" } },
+            capacity: { memory: { value: "23034Mi" } },
+          },
+        ],
+      },
+    };
+    const within = (items: readonly unknown[]): string => {
+      const namespaced = { ...model, metadata: { name: "qwen3", namespace: "ai" } };
+      const path = file("cluster.yaml", { apiVersion: "v1", kind: "List", items });
+      return plan(["-f", file("namespaced.yaml", namespaced), "--nodes", path, ...given.slice(2)]).out;
+    };
+    const taken = within([...nodes, pod("other")]);
+    expect(taken).toMatch(/^f16 +NoFreeCapacity .*none has room now; l4-gfd: 1 of its 1 GPUs are taken$/m);
+    expect(taken).toMatch(/^f16 +l4-gfd +1 of its 1 GPUs are taken$/m);
+    // A Model's own pods are not in its way.
+    expect(within([...nodes, pod("own", { "ocimodel.dev/model": "qwen3" })])).toMatch(/^f16 +Selected /m);
+    expect(within([...nodes, ...claimable, slice, pod("other")])).toMatch(/^f16 +nvidia +1 +8192 +dra$/m);
+  });
+
+  test("has a version, as the operator and the puller have", () => {
+    const { version } = JSON.parse(readFileSync(join(root, "operator/package.json"), "utf8")) as {
+      version: string;
+    };
+    for (const [program, name] of [
+      ["operator/ocimodel.ts", "ocimodel"],
+      ["operator/main.ts", "operator"],
+      ["puller/main.ts", "puller"],
+    ] as const) {
+      const { status, stdout } = spawnSync(nodeBinary, [join(root, program), "--version"], {
+        encoding: "utf8",
+      });
+      expect({ status, stdout }).toEqual({ status: 0, stdout: `${name} ${version}\n` });
+    }
   });
 
   test("takes a failure that inspect told for what it is", () => {

@@ -1,8 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { SelectionSpec } from "../../../operator/api/model.ts";
+import type { SelectionSpec, StorageSpec } from "../../../operator/api/model.ts";
 import { transitions } from "../../../operator/reconcile/events.ts";
-import type { Decision } from "../../../operator/reconcile/decide.ts";
+import { parseQuantity } from "../../../operator/kube/quantity.ts";
+import { decide, type Decision } from "../../../operator/reconcile/decide.ts";
+import type { Observed } from "../../../operator/reconcile/observed.ts";
 import { placementLabel } from "../../../operator/desired/names.ts";
 import { placementKeyOf, planRollout } from "../../../operator/reconcile/rollout.ts";
 import type { Pod } from "../../../operator/reconcile/workload-types.ts";
@@ -282,6 +284,90 @@ describe("reselection", () => {
     world.step(60 * minute);
     expect(world.status?.placements?.map(({ variant, replicas }) => `${variant} ${replicas}`)).toContain(
       "f16 2",
+    );
+  });
+});
+
+describe("the classes keep their models", () => {
+  type Volume = { readonly name: string; readonly persistentVolumeClaim?: object; readonly image?: object };
+  type Rendered = {
+    readonly kind: string;
+    readonly spec: {
+      readonly accessModes?: readonly string[];
+      readonly resources?: { readonly requests: { readonly storage: string } };
+      readonly template?: {
+        readonly spec: {
+          readonly volumes: readonly Volume[];
+          readonly affinity: { readonly podAffinity?: object };
+        };
+      };
+    };
+  };
+  /** What is made of two classes, whose artifacts have digests of their own. */
+  const rendered = (
+    storage: StorageSpec,
+    more: Partial<Observed> = {},
+  ): { readonly volumes: readonly (Volume | undefined)[]; readonly claims: readonly Rendered[] } => {
+    const world = new SimulatedCluster(perHardware, [f16, q4gpu], 5, [...l4s, ...t4s], { storage });
+    const observed = world.observed();
+    const { model } = observed;
+    const packaging = storage.type === "ImageVolume" ? ("image" as const) : ("docker" as const);
+    const known = (model.status?.variants ?? []).map((each) => ({
+      ...each,
+      digest: `sha256:${(each.name === "f16" ? "f" : "4").repeat(64)}`,
+      packaging,
+    }));
+    const decision = decide({
+      ...observed,
+      ...more,
+      model: { ...model, status: { ...model.status, variants: known } },
+      nodes: observed.nodes.map((each) => ({
+        ...each,
+        kubeletVersion: "v1.36.3",
+        containerRuntime: "containerd://2.2.0",
+      })),
+    });
+    const objects = decision.apply as unknown as readonly Rendered[];
+    const templates = objects.flatMap(({ spec }) => spec.template ?? []);
+    expect(templates).toHaveLength(2);
+    for (const { spec } of templates) expect(spec.affinity.podAffinity).toBeUndefined();
+    return {
+      volumes: templates.map(({ spec }) => spec.volumes.find(({ name }) => name === "model")),
+      claims: objects.filter(({ kind }) => kind === "PersistentVolumeClaim"),
+    };
+  };
+
+  test("on one ReadWriteMany claim, which has room for both", () => {
+    const { volumes, claims } = rendered({ type: "PersistentVolumeClaim", accessModes: ["ReadWriteMany"] });
+    expect(claims).toHaveLength(1);
+    expect(claims[0]?.spec.accessModes).toEqual(["ReadWriteMany"]);
+    // 15.3 and 4.7 GiB of weights.
+    expect(parseQuantity(claims[0]?.spec.resources?.requests.storage)).toBeGreaterThan(20 * 2 ** 30);
+    expect(volumes[0]).toHaveProperty("persistentVolumeClaim");
+    expect(volumes[1]).toEqual(volumes[0]);
+  });
+
+  test("in the cache of each node", () => {
+    const claim = {
+      apiVersion: "v1",
+      kind: "PersistentVolumeClaim",
+      metadata: { name: "cache", namespace: "ai" },
+      spec: { accessModes: ["ReadWriteMany"] },
+      status: { phase: "Bound" },
+    };
+    const { volumes, claims } = rendered({ type: "NodeCache", claimName: "cache" }, { claim });
+    expect(claims).toEqual([]);
+    const mounted = { name: "model", persistentVolumeClaim: { claimName: "cache" } };
+    expect(volumes).toEqual([mounted, mounted]);
+  });
+
+  test("as images that the nodes mount, each class its own", () => {
+    const { volumes } = rendered({ type: "ImageVolume" });
+    expect(volumes.map((each) => each?.image)).toEqual(
+      ["f", "4"].map((digit) => ({
+        reference: `registry.example/llm@sha256:${digit.repeat(64)}`,
+        pullPolicy: "IfNotPresent",
+      })),
     );
   });
 });

@@ -5,6 +5,7 @@ import { digestAnnotation, variantAnnotation } from "../../../operator/desired/n
 import { nodeHardware } from "../../../operator/hardware/node-hardware.ts";
 import type { NodeHardware } from "../../../operator/hardware/types.ts";
 import { decide, type Decision } from "../../../operator/reconcile/decide.ts";
+import { transitions } from "../../../operator/reconcile/events.ts";
 import type { Observed } from "../../../operator/reconcile/observed.ts";
 import { modelStatus } from "../../../operator/reconcile/status.ts";
 import type { Deployment, Pod } from "../../../operator/reconcile/workload-types.ts";
@@ -273,6 +274,20 @@ describe("WhenUnschedulable", () => {
     world.step(60 * minute);
     expect(world.selected).toBe("f16 nvidia");
   });
+});
+
+test("each change of choice is an event that names both, also where the same variant moves to other devices", () => {
+  const chosen = (variant: string, accelerator: "nvidia" | "none"): ModelStatus =>
+    ({ selected: { variant, accelerator, digest } }) as unknown as ModelStatus;
+  const told = (before: ModelStatus, after: ModelStatus): readonly string[] =>
+    transitions(before, after).map(({ reason, message }) => `${reason} ${message.replaceAll(digest, "…")}`);
+  expect(told(chosen("f16", "nvidia"), chosen("q4", "nvidia"))).toEqual([
+    "Selected changed from f16 on nvidia (…) to q4 on nvidia (…)",
+  ]);
+  expect(told(chosen("q4", "nvidia"), chosen("q4", "none"))).toEqual([
+    "Selected changed from q4 on nvidia (…) to q4 on CPUs (…)",
+  ]);
+  expect(told(chosen("q4", "none"), chosen("q4", "none"))).toEqual([]);
 });
 
 test("a status fed back changes nothing", () => {

@@ -4,10 +4,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import type { ModelSpec } from "../../../operator/api/model.ts";
+import type { ResourceSlice } from "../../../operator/hardware/dra.ts";
 import type { Node } from "../../../operator/hardware/node-hardware.ts";
 import { withImageForAll } from "../../../operator/selection/runtime-image.ts";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
-import { planModel, type Plan, type PlanInput } from "../../../operator/plan/plan.ts";
+import { planModel, type Plan, type PlanInput, type PlannedCluster } from "../../../operator/plan/plan.ts";
+import type { ScheduledPod } from "../../../operator/reconcile/taken-capacity.ts";
 import type { InspectFacts, ModelFormat } from "../../../puller/contract.ts";
 
 export const directory = join(import.meta.dirname, "../../golden/selection");
@@ -17,12 +19,16 @@ type NodeFixture = {
   readonly labels: Readonly<Record<string, string>>;
   readonly allocatable: Readonly<Record<string, string>>;
   readonly taints?: NonNullable<Node["spec"]>["taints"];
+  /** What a DRA driver publishes of it. */
+  readonly slice?: Pick<ResourceSlice["spec"], "driver" | "devices">;
 };
 type NodeUse = Partial<NodeFixture> & {
   readonly is: string;
   readonly count?: number;
   readonly name?: string;
   readonly unschedulable?: boolean;
+  /** Requests of a pod that is on each of them. */
+  readonly taken?: Readonly<Record<string, string>>;
 };
 type Artifact = {
   readonly format: ModelFormat;
@@ -60,15 +66,22 @@ const facts = new Map(
 );
 
 /** Nodes of a case; several of a kind are numbered. */
-export function nodesOf({ nodes }: Case): readonly Node[] {
-  return nodes.flatMap(({ is, count = 1, name = is, labels, taints, allocatable, unschedulable }) => {
+export const nodesOf = (given: Pick<Case, "nodes">): readonly Node[] =>
+  machinesOf(given).map(({ node }) => node);
+
+type Machine = { readonly node: Node } & Pick<NodeUse, "slice" | "taken">;
+
+function machinesOf({ nodes }: Pick<Case, "nodes">): readonly Machine[] {
+  return nodes.flatMap((use) => {
+    const { is, count = 1, name = is, labels, taints, allocatable, unschedulable, taken } = use;
     const fixture = nodeFixtures[is];
     if (fixture === undefined) throw new Error(`test/golden/selection/nodes.yaml has no node ${is}`);
-    return Array.from({ length: count }, (_, index): Node => {
+    const { slice } = fixture;
+    return Array.from({ length: count }, (_, index): Machine => {
       const own =
         count === 1 && nodes.filter((each) => each.is === is).length === 1 ? name : `${name}-${index}`;
       const unique = labels?.["pool"] === undefined ? own : `${own}-${labels["pool"]}`;
-      return {
+      const node: Node = {
         apiVersion: "v1",
         kind: "Node",
         metadata: {
@@ -86,8 +99,39 @@ export function nodesOf({ nodes }: Case): readonly Node[] {
         },
         status: { allocatable: { ...fixture.allocatable, ...allocatable } },
       };
+      return {
+        node,
+        ...(slice === undefined ? {} : { slice }),
+        ...(taken === undefined ? {} : { taken }),
+      };
     });
   });
+}
+
+const object = { apiVersion: "v1", kind: "", metadata: { name: "" } };
+
+function clusterOf(given: Pick<Case, "nodes">): PlannedCluster {
+  const machines = machinesOf(given);
+  const slices = machines.flatMap(({ node: { metadata }, slice }): ResourceSlice[] => {
+    const pool = { name: metadata.name, generation: 1, resourceSliceCount: 1 };
+    return slice === undefined ? [] : [{ ...object, spec: { ...slice, nodeName: metadata.name, pool } }];
+  });
+  const pods = machines.flatMap(({ node: { metadata }, taken }): ScheduledPod[] =>
+    taken === undefined
+      ? []
+      : [
+          {
+            ...object,
+            spec: { nodeName: metadata.name, containers: [{ resources: { requests: taken } }] },
+          },
+        ],
+  );
+  return {
+    nodes: machines.map(({ node }) => node),
+    slices,
+    // Where no case says what is taken, nobody counted.
+    ...(pods.length === 0 ? {} : { pods }),
+  };
 }
 
 export function inputOf(given: Case): PlanInput {
@@ -95,7 +139,7 @@ export function inputOf(given: Case): PlanInput {
   return {
     name: "llm",
     spec: { ...spec, source: { reference: repository } },
-    nodes: nodesOf(given),
+    ...clusterOf(given),
     facts,
     // Images for devices of every vendor, so that the cases are about hardware.
     runtimes: Object.fromEntries(
@@ -110,6 +154,11 @@ export function inputOf(given: Case): PlanInput {
 
 /** What a reviewer reads of a plan. */
 export function shown(plan: Plan): string {
+  const missed = plan.variants.flatMap(({ name, nearMisses }): [string, string][] =>
+    nearMisses.length === 0
+      ? []
+      : [[name, nearMisses.map(({ node, lacks }) => `${node}: ${lacks}`).join("; ")]],
+  );
   return stringify(
     {
       [plan.isPlaced ? "selected" : plan.reason]: plan.message,
@@ -127,6 +176,7 @@ export function shown(plan: Plan): string {
       variants: Object.fromEntries(
         plan.variants.map(({ name, verdict, message }) => [name, `${verdict}: ${message}`]),
       ),
+      ...(missed.length === 0 ? {} : { nearest: Object.fromEntries(missed) }),
     },
     { lineWidth: 0 },
   );

@@ -1,8 +1,12 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { JsonObject } from "../../../operator/api/model.ts";
+import { patchTemplate } from "../../../operator/desired/patch-template.ts";
 import { planModel, selectionInput, type Plan } from "../../../operator/plan/plan.ts";
 import { chooseVariant, type SelectionInput } from "../../../operator/selection/choose-variant.ts";
+import { deviceTolerations } from "../../../operator/selection/tolerations.ts";
 import { cases, directory, inputOf, planOf, shown } from "./golden-cases.ts";
+import { schedulable, type PodShape } from "./scheduler-model.ts";
 
 const all = [...cases()];
 
@@ -13,6 +17,20 @@ test("there are at least 150 cases", () => {
 test.each(all)("%s", async (name, given) => {
   await expect(shown(planOf(given))).toMatchFileSnapshot(join(directory, `${name}.out.yaml`));
 });
+
+/** What of a pod's spec says where it may run. */
+type RenderedSpec = {
+  readonly nodeName?: unknown;
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  readonly tolerations: PodShape["tolerations"];
+  readonly affinity: {
+    readonly nodeAffinity: {
+      readonly requiredDuringSchedulingIgnoredDuringExecution?: {
+        readonly nodeSelectorTerms: PodShape["terms"];
+      };
+    };
+  };
+};
 
 /** What a choice is, without the words. */
 const essence = ({ isPlaced, reason, placements, variants }: Plan) => ({
@@ -43,17 +61,38 @@ describe("in every case", () => {
       const names = new Map(
         input.nodes.map(({ metadata }, index) => [metadata.name, `n${String(999 - index)}`]),
       );
+      const other = (name: string | undefined): string => names.get(name ?? "") ?? "";
+      const inText = (text: string): string =>
+        text.replaceAll(/"([^"]+)"/g, (whole, each: string) =>
+          names.has(each) ? `"${other(each)}"` : whole,
+        );
+      const { template } = input.spec;
       const renamed = planModel({
         ...input,
+        spec: {
+          ...input.spec,
+          ...(template === undefined
+            ? {}
+            : { template: JSON.parse(inText(JSON.stringify(template))) as JsonObject }),
+        },
+        slices: (input.slices ?? []).map((slice) => ({
+          ...slice,
+          spec: { ...slice.spec, nodeName: other(slice.spec.nodeName) },
+        })),
+        ...(input.pods === undefined
+          ? {}
+          : {
+              pods: input.pods.map((pod) => ({
+                ...pod,
+                spec: { ...pod.spec, nodeName: other(pod.spec?.nodeName) },
+              })),
+            }),
         nodes: input.nodes.map((node) => ({
           ...node,
           metadata: {
             ...node.metadata,
-            name: names.get(node.metadata.name) ?? "",
-            labels: {
-              ...node.metadata.labels,
-              "kubernetes.io/hostname": names.get(node.metadata.name) ?? "",
-            },
+            name: other(node.metadata.name),
+            labels: { ...node.metadata.labels, "kubernetes.io/hostname": other(node.metadata.name) },
           },
         })),
       });
@@ -73,6 +112,7 @@ describe("in every case", () => {
       const input = inputOf(given);
       const first = planModel(input);
       const [chosen] = first.placements;
+      // Classes of nodes: below.
       if (chosen === undefined || given.selection?.placement === "PerHardware") continue;
       const current: NonNullable<SelectionInput["current"]> = {
         variant: chosen.variant,
@@ -81,6 +121,86 @@ describe("in every case", () => {
       };
       expect(essence(planModel({ ...input, current })), name).toEqual(essence(first));
     }
+  });
+
+  test("the classes fed back change nothing", () => {
+    let classes = 0;
+    for (const [name, given] of all) {
+      if (given.selection?.placement !== "PerHardware") continue;
+      const input = selectionInput(inputOf(given));
+      const first = chooseVariant(input);
+      if (first.kind !== "selected") continue;
+      classes += first.shares.length;
+      const currentShares = new Map(
+        first.shares
+          .filter(({ replicas }) => replicas > 0)
+          .map(({ key, replicas, placement }) => [
+            key,
+            { replicas, contextLength: placement.footprint.contextLength },
+          ]),
+      );
+      expect(chooseVariant({ ...input, currentShares }), name).toEqual(first);
+    }
+    expect(classes).toBeGreaterThan(20);
+  });
+
+  test("a verdict names a node if and only if the scheduler would take the pod there", () => {
+    const seen = { named: 0, others: 0 };
+    for (const [name, given] of all) {
+      // What runs is kept on nodes that take no new pod.
+      if (given.current !== undefined) continue;
+      const input = inputOf(given);
+      const selection = selectionInput(input);
+      const choice = chooseVariant(selection);
+      if (choice.kind !== "selected") continue;
+      for (const { candidate, placement, replicas } of choice.shares) {
+        const { accelerator, memoryBytes, deviceResource, deviceClaim } = placement;
+        // Claims are the driver's to compare; terms are made for what gets pods.
+        if (deviceClaim !== undefined || replicas === 0) continue;
+        const required = { nodeSelectorTerms: placement.nodeSelectorTerms as unknown as JsonObject[] };
+        const { spec } = patchTemplate(
+          {
+            spec: {
+              affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: required } },
+              tolerations: [
+                ...(accelerator === "none" ? [] : deviceTolerations(accelerator)),
+                ...(input.spec.runtime?.tolerations ?? []),
+              ],
+            },
+          },
+          input.spec.template,
+        ) as unknown as { spec: RenderedSpec };
+        const isName = typeof spec.nodeName === "string";
+        const labels = Object.entries(spec.nodeSelector ?? {}).filter(
+          ([, value]) => typeof value === "string",
+        );
+        const asked = selection.requested?.(candidate, memoryBytes) ?? { cpuMillis: 0, memoryBytes };
+        const pod = {
+          terms:
+            spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ??
+            [],
+          nodeSelector: Array.isArray(spec.nodeSelector) ? {} : Object.fromEntries(labels),
+          ...(isName ? { nodeName: spec.nodeName as string } : {}),
+          tolerations: spec.tolerations,
+          requests: {
+            cpu: asked.cpuMillis,
+            memory: Math.max(memoryBytes, asked.memoryBytes),
+            ...(deviceResource === undefined ? {} : { [deviceResource.name]: deviceResource.count }),
+          },
+        };
+        for (const node of input.nodes) {
+          const isNamed = placement.matchingNodes.includes(node.metadata.name);
+          seen[isNamed ? "named" : "others"] += 1;
+          expect({ name, node: node.metadata.name, isNamed }).toEqual({
+            name,
+            node: node.metadata.name,
+            isNamed: schedulable(pod, node),
+          });
+        }
+      }
+    }
+    expect(seen.named).toBeGreaterThan(100);
+    expect(seen.others).toBeGreaterThan(50);
   });
 
   test("more memory in every node never makes a variant unfit", () => {

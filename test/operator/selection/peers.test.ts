@@ -20,9 +20,15 @@ describe("a choice is not", () => {
       variants: [f16, q8],
     });
     expect(plan.placements).toMatchObject([{ variant: "f16", nodes: ["z"] }]);
-    const [node] = nodesOf({ nodes: [{ is: "l4-gfd" }] });
-    // And the compute capability is read from labels that GPU Feature Discovery emits.
-    expect(node && nodeHardware(node).accelerators[0]?.computeCapability).toEqual([8, 9]);
+  });
+
+  test("made from label names that GPU Feature Discovery does not emit (KAITO: cuda.compute.major)", () => {
+    const capabilities = nodesOf({ nodes: [{ is: "l4-gfd" }, { is: "l4-driver-labels-only" }] }).map(
+      (node) => nodeHardware(node).accelerators[0]?.computeCapability,
+    );
+    // Unknown is not zero: a variant that states no capability fits there all the same.
+    expect(capabilities).toEqual([[8, 9], undefined]);
+    expect(planOf({ nodes: [{ is: "l4-driver-labels-only" }], variants: [q8] }).isPlaced).toBe(true);
   });
 
   test("made for the union of what nodes have (NIM): memory of one and product of another is no match", () => {

@@ -18,6 +18,10 @@ type Toleration = {
 /** What the scheduler looks at in a pod. */
 export type PodShape = {
   readonly terms: readonly Term[];
+  /** Labels that the node must have. */
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  /** The one node that the pod names. */
+  readonly nodeName?: string;
   readonly tolerations: readonly Toleration[];
   /** By resource: devices, bytes of memory, thousandths of CPUs. */
   readonly requests: Readonly<Record<string, number>>;
@@ -96,6 +100,8 @@ export function schedulable(
 ): boolean {
   return (
     node.spec?.unschedulable !== true &&
+    (pod.nodeName === undefined || pod.nodeName === node.metadata.name) &&
+    Object.entries(pod.nodeSelector ?? {}).every(([key, value]) => node.metadata.labels?.[key] === value) &&
     affinityAdmits(pod.terms, node) &&
     taintsAdmit(pod.tolerations, node) &&
     resourcesAdmit(pod.requests, node, taken)
