@@ -1,12 +1,14 @@
 // A Model whose variants nobody typed, on a real control plane with the real operator, puller and registry. Only the kubelet is
 // played: inspect pods are run as processes, with their own arguments, and their ends are written into the pods.
 
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import type { ModelStatus } from "../../../operator/api/model.ts";
+import type { Plan } from "../../../operator/plan/plan.ts";
 import type { Pod } from "../../../operator/reconcile/workload-types.ts";
 import { freePort, startControlPlane, type ControlPlane } from "../../cluster/control-plane.ts";
 import { startServer, waitFor, type Server } from "../../cluster/run-command.ts";
@@ -223,6 +225,75 @@ describeCluster("variants that are found, from the registry to the Deployment", 
     expect(status.variants?.every(({ digest }) => digest?.startsWith("sha256:"))).toBe(true);
     expect(status.selected).toMatchObject({ variant: "8b-q2-k" });
     expect(ran.length - before).toBeGreaterThan(1);
+  });
+
+  test("`ocimodel plan` says the same before anything is applied, from what `puller inspect` tells and the nodes of the cluster", async () => {
+    const found = async (name: string): Promise<ModelStatus> => {
+      const { body } = await ask("GET", `/apis/ocimodel.dev/v1alpha1/namespaces/default/models/${name}`);
+      return body["status"] as ModelStatus;
+    };
+    const reference = `${registry.host}/${repository}`;
+    const plan = async (spec: object, asked: readonly string[]) => {
+      const { stdout, exitCode } = await runPuller([
+        "inspect",
+        ...asked,
+        `--plain-http=${registry.host}`,
+        "--output=json",
+      ]);
+      expect(exitCode).toBe(0);
+      const files = {
+        model: join(plane.directory, "model.json"),
+        facts: join(plane.directory, "facts.json"),
+      };
+      const isIndex = asked.some((each) => each.startsWith("--index="));
+      const source = { reference: isIndex ? `${reference}:all` : reference };
+      writeFileSync(
+        files.model,
+        JSON.stringify({ kind: "Model", metadata: { name: "planned" }, spec: { source, ...spec } }),
+      );
+      writeFileSync(files.facts, stdout);
+      const run = spawnSync(
+        process.execPath,
+        [
+          join(root, "operator/ocimodel.ts"),
+          "plan",
+          `--filename=${files.model}`,
+          `--facts=${files.facts}`,
+          `--kubeconfig=${plane.kubeconfig}`,
+          "--output=json",
+        ],
+        { encoding: "utf8", env: { PATH: process.env["PATH"] } },
+      );
+      expect(run.stderr).toBe("");
+      return { code: run.status, plans: JSON.parse(run.stdout) as readonly Plan[] };
+    };
+    const essence = (variants: readonly { name: string; verdict: string; requiredBytes?: number }[] = []) =>
+      variants.map(({ name, verdict, requiredBytes }) => ({ name, verdict, requiredBytes }));
+
+    const index = await plan({ variantsFrom: { index: true } }, [`--index=${reference}:all`]);
+    expect(index).toMatchObject({ code: 0, plans: [{ nodes: 1, isPlaced: true }] });
+    // The operator keeps what it once chose; the verdicts are the same.
+    expect(essence(index.plans[0]?.variants)).toEqual(essence((await found("found")).variants));
+
+    const pattern = "8B-{F32,BF16,Q*,alias}";
+    const listed = { variants: [{ name: "8b-q2-k" }] };
+    const tags = await plan({ variantsFrom: { tags: { pattern } }, ...listed }, [
+      `--reference=${reference}`,
+      `--tags=${pattern}`,
+    ]);
+    expect(tags.code).toBe(0);
+    expect(essence(tags.plans[0]?.variants)).toEqual(essence((await found("tagged")).variants));
+
+    // Nothing fits: 1, for pipelines.
+    const huge = { requirements: { memory: "1Ti" } };
+    const none = await plan({ variantsFrom: { tags: { pattern: "8B-Q4*" }, ...huge } }, [
+      `--reference=${reference}`,
+      "--tags=8B-Q4*",
+    ]);
+    expect(none).toMatchObject({ code: 1, plans: [{ isPlaced: false, reason: "NoVariantFits" }] });
+    expect(none.plans[0]?.variants[0]?.nearMisses).toMatchObject([
+      { node: "a", lacks: "960.0 GiB of RAM short", missingBytes: 960 * 2 ** 30 },
+    ]);
   });
 
   test("a pattern that matches nothing is a clear reason, and a mended one heals", async () => {
