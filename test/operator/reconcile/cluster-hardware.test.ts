@@ -147,6 +147,21 @@ describe("what is free", () => {
     expect(gpus(hardware)).toMatchObject({ gpus: 2, pods: 110 });
   });
 
+  test("is told afresh after each pod, and the same object while nothing of the node changes", () => {
+    const { hardware, set } = cluster();
+    set(gpuNode);
+    const free = (): number | undefined => hardware.list()[0]?.accelerators[0]?.freeCount;
+    const seen = [free()];
+    for (const name of ["one", "two"]) {
+      hardware.changePod({ after: pod(name) });
+      seen.push(free());
+    }
+    hardware.changePod({ before: pod("one") });
+    seen.push(free());
+    expect(seen).toEqual([2, 1, 0, 1]);
+    expect(hardware.list()[0]).toBe(hardware.list()[0]);
+  });
+
   test("is unknown, not all, where pods of other namespaces may not be seen", () => {
     const { hardware, set } = cluster(false);
     set(gpuNode);
