@@ -96,6 +96,30 @@ export function registryVolumes(model: Model): readonly JsonObject[] {
   ];
 }
 
+/**
+ * A puller's words with the names of objects where it has paths, which nobody outside its pod knows, and fields of the Model where it
+ * has flags.
+ */
+export function withObjectNames({ metadata, spec }: Model, message: string): string {
+  const { pullSecrets = [], tls } = spec.source;
+  const place = (key: string, kind: string, name: string): string =>
+    `${JSON.stringify(key)} of ${kind} ${JSON.stringify(name)} in namespace ${metadata.namespace}`;
+  const named = pullSecrets.reduce(
+    (text, { name }, index) =>
+      text.replaceAll(
+        `${dockerConfigDirectory}/${index}/config.json`,
+        place(".dockerconfigjson", "Secret", name),
+      ),
+    message,
+  );
+  const map = tls?.caBundle?.configMap;
+  return (
+    map === undefined
+      ? named
+      : named.replaceAll(`${caDirectory}/ca.crt`, place(map.key, "ConfigMap", map.name))
+  ).replaceAll("with --ca-file", "with spec.source.tls.caBundle");
+}
+
 export function registryVolumeMounts(model: Model): readonly JsonObject[] {
   const { pullSecrets = [], tls } = model.spec.source;
   return [

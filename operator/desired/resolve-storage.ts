@@ -19,7 +19,10 @@ export type AutoChoice = { readonly type: StorageType; readonly reason: string }
 
 type Rule = (storage: StorageSpec, claims: readonly Claim[]) => AutoChoice | undefined;
 
-/** In this order; the first that applies is taken. Each says itself whether it applies, so that a further type is one more rule. */
+/**
+ * In this order; the first that applies is taken. Each says itself whether it applies, so that a further type is one more rule.
+ * ImageVolume goes before all of them, where it is possible: that is known only when a variant was selected.
+ */
 const rules: readonly Rule[] = [
   (_storage, claims) => {
     const claim = nodeCacheClaim(claims);
@@ -43,17 +46,24 @@ const rules: readonly Rule[] = [
   }),
 ];
 
-/**
- * What type Auto is; undefined for every other type. What was chosen before is kept as long as it is possible and replicas are
- * wanted, since another type would restart all pods.
- */
-export function autoStorage({ spec, status }: Model, claims: readonly Claim[]): AutoChoice | undefined {
+/** What type Auto may come to with the claims of the namespace, the best first; empty for every other type. */
+export function possibleStorage({ spec }: Model, claims: readonly Claim[]): readonly AutoChoice[] {
   const { storage } = spec;
-  if (storage?.type !== "Auto") return undefined;
-  const possible = rules.flatMap((rule) => rule(storage, claims) ?? []);
+  return storage?.type === "Auto" ? rules.flatMap((rule) => rule(storage, claims) ?? []) : [];
+}
+
+/**
+ * Which of what is possible is taken: the first. What was taken for pods that are there is kept as long as it is possible and
+ * replicas are wanted, since another type would restart all of them.
+ */
+export function chooseStorage(
+  { spec, status }: Model,
+  possible: readonly AutoChoice[],
+): AutoChoice | undefined {
   const before = possible.find(({ type }) => type === status?.storage?.type);
-  const chosen = spec.replicas === 0 ? undefined : before;
-  return chosen ?? possible[0];
+  // Before a variant was selected no pod was made.
+  const isKept = spec.replicas !== 0 && status?.selected !== undefined;
+  return (isKept ? before : undefined) ?? possible[0];
 }
 
 /** The fields that are for the chosen type; the others were stated for the case that another one is chosen. */
@@ -82,7 +92,7 @@ function storageOf(type: StorageType, storage: StorageSpec): StorageSpec {
  * @param claims all claims of the Model's namespace
  */
 export function withResolvedStorage(model: Model, claims: readonly Claim[]): Model {
-  const chosen = autoStorage(model, claims);
+  const chosen = chooseStorage(model, possibleStorage(model, claims));
   const stated = model.spec.storage;
   const storage = chosen === undefined || stated === undefined ? stated : storageOf(chosen.type, stated);
   const isNamed = storage?.type !== "NodeCache" || storage.claimName !== undefined;

@@ -21,13 +21,13 @@ const schema = z.object({
 });
 
 /** The puller's progress; undefined when it does not answer in a second, or answers anything else. */
-export async function askProgress(pod: Pod, signal: AbortSignal): Promise<PullProgress | undefined> {
+export async function askProgress(pod: Pod): Promise<PullProgress | undefined> {
   const address = pod.status?.podIP;
   if (address === undefined) return undefined;
   const host = address.includes(":") ? `[${address}]` : address;
   try {
     const { statusCode, body } = await request(`http://${host}:${progressPort}/progress`, {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      signal: AbortSignal.timeout(timeoutMs),
     });
     const chunks: Buffer[] = [];
     let size = 0;

@@ -16,6 +16,7 @@ import { WorkQueue, type WorkResult } from "../kube/work-queue.ts";
 import type { CountedModel, Metrics } from "../server/metrics.ts";
 import { askProgress } from "./ask-progress.ts";
 import { ClusterHardware } from "./cluster-hardware.ts";
+import { PullProgressBoard } from "./pull-progress.ts";
 import { pullOutcome } from "./pull-outcome.ts";
 import { inUseLists } from "./in-use.ts";
 import { InUseLedger } from "./in-use-ledger.ts";
@@ -70,6 +71,7 @@ export class Controller {
   readonly #storageClasses: Watched<StorageClass>;
   readonly #daemonSets: Watched<DaemonSet>;
   readonly #inUse: InUseLedger | undefined;
+  readonly #progress: PullProgressBoard;
 
   constructor(deps: ControllerDeps) {
     this.#deps = deps;
@@ -80,6 +82,13 @@ export class Controller {
       onStart: (waitedMs) => {
         deps.metrics.queueWaitSeconds.observe(waitedMs / 1000);
       },
+    });
+    this.#progress = new PullProgressBoard({
+      ask: askProgress,
+      onNews: (key) => {
+        this.#wake(key);
+      },
+      nowMs: () => performance.now(),
     });
     const owned = `${managedByLabel}=${managedByValue}`;
     const wakeOwner = (_key: ObjectKey, { before, after }: CacheChange<KubeObject>): void => {
@@ -150,6 +159,7 @@ export class Controller {
       wakeOwner(key, change);
       this.#wakeInUse(key.namespace);
       this.#countPull(change);
+      if (change.after === undefined) this.#progress.forget(change.before);
     });
     // All claims, since a Model may name one that somebody else made.
     this.#claims = this.#watched<Claim>(claimResource, undefined, (key, change) => {
@@ -347,7 +357,7 @@ export class Controller {
             claims: this.#claims,
             storageClasses: this.#storageClasses,
             daemonSets: this.#daemonSets,
-            askProgress,
+            progress: (pod, model) => this.#progress.of(pod, model),
             nowMs: Date.now,
           },
           onTransition: (model, { type, reason, message }) => {

@@ -12,6 +12,7 @@ import type { FootprintStatus, ReselectionStatus } from "../api/model.ts";
 import { claimTemplate } from "../desired/claim-template.ts";
 import { workloadDeployment } from "../desired/deployment.ts";
 import { usesImageVolume } from "../desired/image-volume.ts";
+import { withObjectNames } from "../desired/puller-container.ts";
 import { podAmounts } from "../desired/requested.ts";
 import { modelService } from "../desired/service.ts";
 import type { KubeObject } from "../kube/types.ts";
@@ -84,7 +85,10 @@ function resolveVariants(observed: Observed, inspection: InspectionPlan): readon
       reference,
       ...(describedBy === undefined ? {} : { describedBy }),
       artifact,
-      failure: artifact === undefined ? failure : undefined,
+      failure:
+        artifact === undefined && failure !== undefined
+          ? { ...failure, message: withObjectNames(observed.model, failure.message) }
+          : undefined,
     };
   });
 }

@@ -20,6 +20,7 @@ import { inspectContainerName } from "../desired/names.ts";
 import type { InspectQuestion } from "../desired/types.ts";
 import type { KubeObject } from "../kube/types.ts";
 import { parseDuration } from "./duration.ts";
+import { withObjectNames } from "../desired/puller-container.ts";
 import type { Observed } from "./observed.ts";
 import { parseTerminationMessage, podFailure, pullerFailure, type PodFailure } from "./pod-failure.ts";
 import { discoveryQuestion, effectiveVariants, knownArtifact, type EffectiveVariant } from "./variants.ts";
@@ -268,7 +269,10 @@ function discoveryStatus(
   if (known?.question === asked && known.variants !== undefined) return known;
   const failed = results.find(isInspectFailure);
   if (failed !== undefined)
-    return { question: asked, failure: { code: failed.code, message: failed.message } };
+    return {
+      question: asked,
+      failure: { code: failed.code, message: withObjectNames(model, failed.message) },
+    };
   // While it is tried again; another spec may have mended it.
   const isSameSpec = model.status?.observedGeneration === model.metadata.generation;
   return isSameSpec && known?.question === asked ? known : undefined;

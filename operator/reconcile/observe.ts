@@ -1,10 +1,10 @@
-// Takes one snapshot for a Model: from the local copies of the API server's objects, and from its pullers' progress ports.
+// Takes one snapshot for a Model: from the local copies of the API server's objects, and from what its pullers have told.
 
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import { claimLabelValue, wantedClaimName, type Claim, type StorageClass } from "../desired/claim.ts";
-import { autoStorage, withResolvedStorage } from "../desired/resolve-storage.ts";
+import { chooseStorage, possibleStorage, withResolvedStorage } from "../desired/resolve-storage.ts";
 import {
   claimLabel,
   componentLabel,
@@ -31,12 +31,12 @@ export type World = {
   readonly storageClasses: Pick<ObjectCache<StorageClass>, "get">;
   /** The DaemonSet of the node caches; empty where there is none. */
   readonly daemonSets: Pick<ObjectCache<DaemonSet>, "get">;
-  /** Asks a puller how far it is; undefined when it does not answer. */
-  readonly askProgress: (pod: Pod, signal: AbortSignal) => Promise<PullProgress | undefined>;
+  /** What the puller of a pod has told last; undefined when it has told nothing yet. */
+  readonly progress: (pod: Pod, model: ObjectKey) => PullProgress | undefined;
   readonly nowMs: () => number;
 };
 
-/** Pullers asked at once for one Model; with more replicas the first ones speak for all. */
+/** Pullers that are asked of one Model; with more replicas the first ones speak for all. */
 const maxAskedPods = 8;
 
 /** How far the chart's node cache is; undefined where the Model uses none, or an administrator's own. */
@@ -54,11 +54,7 @@ function nodeCacheState(model: Model, { configuration, daemonSets }: World): Nod
 }
 
 /** The snapshot, or undefined when the Model is gone or going: then its owner references do the rest. */
-export async function observe(
-  key: ObjectKey,
-  world: World,
-  signal: AbortSignal,
-): Promise<Observed | undefined> {
+export function observe(key: ObjectKey, world: World): Observed | undefined {
   const stated = world.models.get(key);
   if (stated === undefined || stated.metadata.deletionTimestamp !== undefined) return undefined;
   const claims = world.claims.list(key.namespace);
@@ -89,12 +85,10 @@ export async function observe(
         ) === true,
     )
     .slice(0, maxAskedPods);
-  const answers = await Promise.all(
-    pulling.map(async (pod) => [pod.metadata.uid ?? "", await world.askProgress(pod, signal)] as const),
-  );
   const claim = wantedClaimName(model);
   const nodeCache = nodeCacheState(model, world);
-  const auto = autoStorage(stated, claims);
+  const possible = possibleStorage(stated, claims);
+  const chosen = chooseStorage(stated, possible);
   const claimThere =
     claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim });
   const className = claimThere?.spec?.storageClassName ?? "";
@@ -113,7 +107,7 @@ export async function observe(
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
     claim: claimThere,
     ...(claimClass === undefined ? {} : { claimClass }),
-    ...(auto === undefined ? {} : { autoStorage: auto }),
+    ...(chosen === undefined ? {} : { autoStorage: { chosen, possible } }),
     ...(nodeCache === undefined ? {} : { nodeCache }),
     ownedClaims: claims.filter(({ metadata }) =>
       metadata.ownerReferences?.some(({ uid }) => uid === model.metadata.uid),
@@ -137,7 +131,10 @@ export async function observe(
     leavingPods: leaving("inspect").map(({ metadata }) => metadata.name),
     leavingNodes: leaving("server").flatMap(({ spec }) => spec?.nodeName ?? []),
     progress: new Map(
-      answers.flatMap(([uid, progress]) => (progress === undefined ? [] : [[uid, progress] as const])),
+      pulling.flatMap((pod) => {
+        const progress = world.progress(pod, key);
+        return progress === undefined ? [] : [[pod.metadata.uid ?? "", progress] as const];
+      }),
     ),
     nowMs: world.nowMs(),
   };

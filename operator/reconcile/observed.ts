@@ -27,8 +27,8 @@ export type Observed = {
   readonly service: KubeObject | undefined;
   /** The claim that the spec names or that the operator makes; undefined: there is none, or none is used. */
   readonly claim: Claim | undefined;
-  /** What storage type Auto came to; the Model here has that type. */
-  readonly autoStorage?: AutoChoice;
+  /** What storage type Auto came to, and all that it may come to, ImageVolume apart; the Model here has the chosen type. */
+  readonly autoStorage?: { readonly chosen: AutoChoice; readonly possible: readonly AutoChoice[] };
   /** Class of the claim, where it has one and the operator knows it. */
   readonly claimClass?: StorageClass;
   /** Of a NodeCache that the chart made: how many nodes it is on, and on how many its directory is ready. */

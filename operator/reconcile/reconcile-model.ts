@@ -17,6 +17,7 @@ import { observe, type World } from "./observe.ts";
 import type { Observed } from "./observed.ts";
 import type { Outcome } from "./outcome.ts";
 import { configMapResource, resourceOf } from "./resources.ts";
+import { settleStorage } from "./settle-storage.ts";
 import { defectStatus, modelStatus, type ActFailure } from "./status.ts";
 
 export type ReconcileDeps = {
@@ -41,9 +42,9 @@ export async function reconcileModel(
   deps: ReconcileDeps,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  const observed = await observe(key, deps.world, signal);
-  if (observed === undefined) return { kind: "done" };
-  const decision = await decideOrTell(observed, deps, signal);
+  const snapshot = observe(key, deps.world);
+  if (snapshot === undefined) return { kind: "done" };
+  const { observed, decision } = await decideOrTell(snapshot, deps, signal);
   const failure = await act(observed, decision, deps, signal);
   const status = modelStatus(observed, decision, failure);
   await writeStatus(observed.model, status, deps, signal);
@@ -51,11 +52,16 @@ export async function reconcileModel(
 }
 
 /** The decision. A defect of ours is told in the status too, once, before the queue tries again: a log is not where users look. */
-async function decideOrTell(observed: Observed, deps: ReconcileDeps, signal: AbortSignal): Promise<Decision> {
+async function decideOrTell(
+  snapshot: Observed,
+  deps: ReconcileDeps,
+  signal: AbortSignal,
+): Promise<{ readonly observed: Observed; readonly decision: Decision }> {
   try {
-    return decide(observed);
+    const observed = settleStorage(snapshot);
+    return { observed, decision: decide(observed) };
   } catch (error) {
-    await writeStatus(observed.model, defectStatus(observed, error), deps, signal);
+    await writeStatus(snapshot.model, defectStatus(snapshot, error), deps, signal);
     throw error;
   }
 }

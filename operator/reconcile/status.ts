@@ -4,6 +4,7 @@ import { failureExitCodes, isRetryable } from "../../puller/contract.ts";
 import { shownReference } from "../../puller/oci/reference.ts";
 import { conditionTypes, type Condition, type ConditionType, type Reason } from "../api/conditions.ts";
 import type { Model, ModelStatus, PlacementStatus, SelectedStatus } from "../api/model.ts";
+import { usesClaim } from "../desired/claim.ts";
 import { usesImageVolume } from "../desired/image-volume.ts";
 import { podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
@@ -12,6 +13,7 @@ import { claimShortage, storageState } from "./claims.ts";
 import { cacheHits } from "./copies.ts";
 import { variantStatuses, type Decision } from "./decide.ts";
 import { imageVolumeState } from "./image-volume.ts";
+import { withObjectNames } from "../desired/puller-container.ts";
 import type { Observed } from "./observed.ts";
 import { chosenText, placementStatuses, workloadParts } from "./placements.ts";
 import { discoveryQuestion } from "./variants.ts";
@@ -150,7 +152,7 @@ function storageReady(
   if (state.status === "True" && shortage !== undefined) {
     return { status: "False", reason: "ClaimTooSmall", message: shortage };
   }
-  if (state.status !== "True" || observed.model.spec.storage?.type !== "NodeCache") return state;
+  if (state.status !== "True" || !usesClaim(observed.model)) return state;
   if (prefetch.failure !== undefined) {
     const { reason, message, node } = prefetch.failure;
     return { status: "False", reason, message: `prefetching to node ${node ?? "?"}: ${message}` };
@@ -168,7 +170,34 @@ function storageReady(
   return { ...state, message: [state.message, ...told].join("; ") };
 }
 
-function artifactPulled(observed: Observed, workload: WorkloadState, selected: SelectedStatus): Draft {
+/** Why there is no pod that could fetch the model: its volume is wanting, or an object was refused; undefined otherwise. */
+function podsWanting(
+  { hasPods, admissionFailure }: WorkloadState,
+  storage: Draft,
+  failed: ActFailure | undefined,
+): Draft | undefined {
+  if (hasPods) return undefined;
+  if (storage.status === "False") {
+    return {
+      status: "False",
+      reason: storage.reason,
+      message: "no pod is there to fetch the model: StorageReady says why",
+      isStalled: storage.isStalled === true,
+    };
+  }
+  const reason = failed?.reason ?? (admissionFailure === undefined ? undefined : "AdmissionDenied");
+  return reason === undefined
+    ? undefined
+    : { status: "False", reason, message: "no pod is there to fetch the model: WorkloadAvailable says why" };
+}
+
+function artifactPulled(
+  observed: Observed,
+  workload: WorkloadState,
+  selected: SelectedStatus,
+  storage: Draft,
+  failed: ActFailure | undefined,
+): Draft {
   const { pull, failure, wantedReplicas } = workload;
   if (workload.isPulled) {
     return { status: "True", reason: "Pulled", message: `${formatBytes(pull.totalBytes)}, verified` };
@@ -180,6 +209,8 @@ function artifactPulled(observed: Observed, workload: WorkloadState, selected: S
       ? { status: "True", reason: "Pulled", message: condition.message }
       : { status: "Unknown", reason: "ScaledToZero", message: "no replica is wanted, so nothing is pulled" };
   }
+  const waiting = podsWanting(workload, storage, failed);
+  if (waiting !== undefined) return waiting;
   if (failure !== undefined && failure.reason !== "RuntimeCrashLooping") {
     return {
       status: "False",
@@ -202,7 +233,12 @@ function artifactPulled(observed: Observed, workload: WorkloadState, selected: S
   };
 }
 
-function workloadAvailable(workload: WorkloadState, pulled: Draft, failed: ActFailure | undefined): Draft {
+function workloadAvailable(
+  workload: WorkloadState,
+  pulled: Draft,
+  storage: Draft,
+  failed: ActFailure | undefined,
+): Draft {
   if (failed !== undefined) return { status: "False", reason: failed.reason, message: failed.message };
   if (workload.wantedReplicas === 0) {
     return { status: "True", reason: "ScaledToZero", message: "no replica is wanted" };
@@ -221,6 +257,8 @@ function workloadAvailable(workload: WorkloadState, pulled: Draft, failed: ActFa
       isStalled: (failure.isPermanent && needsPerson(failure.reason)) || workload.isDeadlineExceeded,
     };
   }
+  const waiting = podsWanting(workload, storage, failed);
+  if (waiting !== undefined) return { ...waiting, message: counts };
   return {
     status: "False",
     reason: pulled.status === "True" ? "Starting" : "Pulling",
@@ -297,10 +335,11 @@ function conditions(
         ? before.lastTransitionTime
         : `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
     // The API server replaces half a character, and what is read back would be another message each time.
+    const full = withObjectNames(model, draft.message);
     const message =
-      draft.message.length > maxMessageLength
-        ? `${draft.message.slice(0, maxMessageLength - 1).toWellFormed()}…`
-        : draft.message.toWellFormed();
+      full.length > maxMessageLength
+        ? `${full.slice(0, maxMessageLength - 1).toWellFormed()}…`
+        : full.toWellFormed();
     return [
       { type, status: draft.status, reason: draft.reason, message, lastTransitionTime, observedGeneration },
     ];
@@ -362,7 +401,11 @@ function storageStatus(
   { autoStorage }: Observed,
   { collection, copies }: Decision,
 ): Pick<ModelStatus, "storage"> {
-  const storage = { ...autoStorage, ...collection.storage, ...(copies.length === 0 ? {} : { copies }) };
+  const storage = {
+    ...autoStorage?.chosen,
+    ...collection.storage,
+    ...(copies.length === 0 ? {} : { copies }),
+  };
   return Object.keys(storage).length === 0 ? {} : { storage };
 }
 
@@ -386,11 +429,12 @@ export function modelStatus(
     placements = placementStatuses(observed, decision.choice);
     workload = workloadState(observed, workloadParts(model, selected, placements));
     drafts.StorageReady = storageReady(observed, workload, decision, failed);
-    drafts.ArtifactPulled = artifactPulled(observed, workload, selected);
+    drafts.ArtifactPulled = artifactPulled(observed, workload, selected, drafts.StorageReady, failed);
     const isOfClaim = failed?.kind === "PersistentVolumeClaim";
     drafts.WorkloadAvailable = workloadAvailable(
       workload,
       drafts.ArtifactPulled,
+      drafts.StorageReady,
       isOfClaim ? undefined : failed,
     );
   } else if (failed !== undefined) {

@@ -2,6 +2,7 @@
 
 import type { PullStatus } from "../api/model.ts";
 import { digestAnnotation, pullContainerName, runtimeContainerName } from "../desired/names.ts";
+import { withObjectNames } from "../desired/puller-container.ts";
 import type { Observed } from "./observed.ts";
 import { parseTerminationMessage, podFailure, type PodFailure } from "./pod-failure.ts";
 import { placementKeyOf } from "./rollout.ts";
@@ -18,6 +19,8 @@ export type WorkloadState = {
   /** The Deployment cannot create pods: quota, Pod Security, a policy. */
   readonly admissionFailure: string | undefined;
   readonly pull: PullStatus;
+  /** Whether there are pods of a selected digest, whatever they do. */
+  readonly hasPods: boolean;
   /** Of each part some pod holds the whole model. */
   readonly isPulled: boolean;
   /** The first failure of a pod of a selected digest. */
@@ -33,6 +36,17 @@ export type WorkloadPart = {
 };
 
 type PullState = "pending" | "pulling" | "done" | "failed";
+
+/**
+ * Pods without those that have ended for good (evicted, their node lost) and were replaced: their objects stay for days. Until one
+ * that took their place fetches, or has the model, they tell why it is not there.
+ */
+function withoutReplaced(pods: readonly Pod[]): readonly Pod[] {
+  const isOver = ({ status }: Pod): boolean => status?.phase === "Failed" || status?.phase === "Succeeded";
+  const others = pods.filter((pod) => !isOver(pod));
+  const hasSuccessor = others.some((pod) => ["pulling", "done"].includes(pullState(pod)));
+  return hasSuccessor ? others : pods;
+}
 
 function hasStarted({ name, state, lastState }: ContainerStatus): boolean {
   const isRuntime = name === runtimeContainerName;
@@ -85,12 +99,14 @@ export function workloadState(observed: Observed, parts: readonly WorkloadPart[]
   const { deployments, model } = observed;
   const wanted = parts.length === 1 ? parts : parts.filter(({ replicas }) => replicas > 0);
   const pulls = wanted.map((part) => {
-    const pods = observed.workloadPods.filter(
+    const all = observed.workloadPods.filter(
       (pod) =>
         pod.metadata.annotations?.[digestAnnotation] === part.digest && placementKeyOf(pod) === part.key,
     );
+    const pods = withoutReplaced(all);
     return {
       pods,
+      all,
       isDone: pods.some((pod) => pullState(pod) === "done"),
       // The pod that is furthest speaks for the pull; a second replica starting later does not set it back.
       furthest: Math.max(0, ...pods.map((pod) => completedBytes(observed, pod, part.sizeBytes))),
@@ -103,8 +119,7 @@ export function workloadState(observed: Observed, parts: readonly WorkloadPart[]
   const completed = pulls.reduce((sum, { furthest }) => sum + furthest, 0);
   const speeds = pods.flatMap((pod) => observed.progress.get(pod.metadata.uid ?? "") ?? []);
   const isPulling = count("pulling") > 0;
-  const failures = pods.flatMap((pod) => podFailure(pod, pullContainerName) ?? []);
-  const failure = failures.find(({ isPermanent }) => isPermanent) ?? failures[0];
+  const failure = firstFailure(pods);
   const isPulled = pulls.length > 0 && pulls.every(({ isDone }) => isDone);
   const previous = model.status?.pull;
   const isKept =
@@ -137,6 +152,7 @@ export function workloadState(observed: Observed, parts: readonly WorkloadPart[]
       .flatMap(({ conditions = [] }) => conditions)
       .find(({ type, status }) => type === "ReplicaFailure" && status === "True")?.message,
     isPulled,
+    hasPods: pods.length > 0,
     pull: isKept
       ? previous
       : {
@@ -155,16 +171,23 @@ export function workloadState(observed: Observed, parts: readonly WorkloadPart[]
             done: count("done"),
             failed: count("failed"),
           },
-          ...lastFailure(failure, observed),
+          ...lastFailure(failure ?? firstFailure(pulls.flatMap(({ all }) => all)), observed),
         },
     failure,
   };
 }
 
+/** Of what fails, one that only a person can mend goes first. */
+function firstFailure(pods: readonly Pod[]): PodFailure | undefined {
+  const failures = pods.flatMap((pod) => podFailure(pod, pullContainerName) ?? []);
+  return failures.find(({ isPermanent }) => isPermanent) ?? failures[0];
+}
+
 function lastFailure(failure: PodFailure | undefined, observed: Observed): Pick<PullStatus, "lastFailure"> {
   const previous = observed.model.status?.pull?.lastFailure;
   if (failure === undefined) return previous === undefined ? {} : { lastFailure: previous };
-  const { reason, message, node, exitCode, at } = failure;
+  const { reason, node, exitCode, at } = failure;
+  const message = withObjectNames(observed.model, failure.message);
   const isSame = previous?.reason === reason && previous.message === message && previous.node === node;
   return {
     lastFailure: {

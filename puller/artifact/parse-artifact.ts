@@ -6,7 +6,14 @@ import { AppError } from "../oci/errors.ts";
 import type { Descriptor, Digest, Index, Manifest } from "../oci/types.ts";
 import { findEntry } from "./entry.ts";
 import { parseShard, positionalName, requireStatedPath, roleByName, statedPath } from "./layer-path.ts";
-import { imageLayerType, imageRoot, isImage, layerAnnotations, modelAnnotations } from "./image-types.ts";
+import {
+  imageConfigType,
+  imageLayerType,
+  imageRoot,
+  isImage,
+  layerAnnotations,
+  modelAnnotations,
+} from "./image-types.ts";
 import { classifyLayer, detectArtifact, isModelConfig, type LayerClass } from "./media-types.ts";
 import { emptyModelConfig, normaliseFormat, parseModelConfig, type ModelConfig } from "./model-config.ts";
 import { quote } from "../oci/quote.ts";
@@ -29,7 +36,14 @@ type Classified = { readonly descriptor: Descriptor; readonly class: LayerClass 
 export function readArtifact(manifest: Manifest, config: Uint8Array | undefined): ModelArtifact {
   if (isImage(manifest)) return readImage(manifest);
   const kind = detectArtifact(manifest);
-  if (kind === undefined) refuseManifest(manifest, "is no model artifact that is known");
+  if (kind === undefined) {
+    const isForeignImage = manifest.config.mediaType === imageConfigType;
+    refuseManifest(
+      manifest,
+      "is no model artifact that is known",
+      isForeignImage ? "; images are read only where puller repack made them" : "",
+    );
+  }
   const layers = manifest.layers.map((descriptor): Classified => {
     const layerClass = classifyLayer(descriptor.mediaType);
     if (layerClass === undefined || (layerClass.kind === "unknown" && kind.naming === "positional"))
@@ -329,13 +343,13 @@ function withDiffId(layer: ArtifactLayer, diffId: Digest | undefined): ArtifactL
   return { ...layer, diffId };
 }
 
-function refuseManifest(manifest: Manifest, why: string): never {
+function refuseManifest(manifest: Manifest, why: string, remedy = ""): never {
   const types = [...new Set(manifest.layers.map((layer) => layer.mediaType))];
   const shown = types.slice(0, 8).map(quote).join(", ");
   const more = types.length > 8 ? ` and ${types.length - 8} more` : "";
   throw new AppError(
     "UnsupportedArtifact",
     `${manifest.digest} ${why}: artifact type ${manifest.artifactType === undefined ? "none" : quote(manifest.artifactType)}, ` +
-      `config type ${quote(manifest.config.mediaType)}, layer types ${shown === "" ? "none" : shown}${more}`,
+      `config type ${quote(manifest.config.mediaType)}, layer types ${shown === "" ? "none" : shown}${more}${remedy}`,
   );
 }

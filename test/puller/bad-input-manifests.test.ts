@@ -164,7 +164,7 @@ const unsupported: readonly Row[] = [
       layers: [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", "x")],
     }),
     "is no model artifact that is known",
-    "layer types",
+    "images are read only where puller repack made them",
   ],
   [
     "a config of a later version",

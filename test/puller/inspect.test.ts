@@ -508,7 +508,7 @@ describeUnless(registryUnavailable(), "inspect", () => {
           code: "UnsupportedArtifact",
           message:
             `${published.digest} is no model artifact that is known: artifact type none, config type ` +
-            `"application/vnd.oci.image.config.v1+json", layer types "application/vnd.oci.image.layer.v1.tar+gzip"`,
+            `"application/vnd.oci.image.config.v1+json", layer types "application/vnd.oci.image.layer.v1.tar+gzip"; images are read only where puller repack made them`,
         },
       });
     });

@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { Model, StorageSpec, StorageType } from "../../../operator/api/model.ts";
 import type { Claim } from "../../../operator/desired/claim.ts";
-import { autoStorage, withResolvedStorage } from "../../../operator/desired/resolve-storage.ts";
+import {
+  chooseStorage,
+  possibleStorage,
+  withResolvedStorage,
+  type AutoChoice,
+} from "../../../operator/desired/resolve-storage.ts";
 
 const model = (storage?: StorageSpec): Model => ({
   apiVersion: "ocimodel.dev/v1alpha1",
@@ -52,6 +57,9 @@ describe("the claim of a node cache", () => {
   });
 });
 
+const autoStorage = (of: Model, claims: readonly Claim[]): AutoChoice | undefined =>
+  chooseStorage(of, possibleStorage(of, claims));
+
 describe("type Auto", () => {
   const shared = { storageClassName: "files", accessModes: ["ReadWriteMany"] } as const;
   const cache = [claim("cache", "true")];
@@ -64,7 +72,9 @@ describe("type Auto", () => {
     return {
       ...made,
       spec: { ...made.spec, ...(replicas === undefined ? {} : { replicas }) },
-      ...(before === undefined ? {} : { status: { storage: { type: before, reason: "before" } } }),
+      ...(before === undefined
+        ? {}
+        : { status: { storage: { type: before, reason: "before" }, selected: { variant: "v" } as never } }),
     };
   };
   const rows: readonly (readonly [
@@ -142,9 +152,15 @@ describe("type Auto", () => {
     expect(chosen?.type).toBe(type);
     expect(chosen?.reason).toMatch(reason);
     // Told and asked again, it is the same.
-    const again = { ...given, status: { storage: { ...chosen } } } as Model;
+    const again = { ...given, status: { ...given.status, storage: { ...chosen } } } as Model;
     expect(autoStorage(again, claims)).toEqual(chosen);
     expect(withResolvedStorage(given, claims).spec.storage?.type).toBe(type);
+  });
+
+  test("keeps nothing for pods that were never made: no variant was selected", () => {
+    const given = auto({}, "Ephemeral", 1);
+    const unselected = { ...given, status: { storage: given.status?.storage } } as Model;
+    expect(autoStorage(unselected, cache)?.type).toBe("NodeCache");
   });
 
   test("has the fields of what it came to, and no others", () => {

@@ -380,6 +380,32 @@ const rows: readonly Row[] = [
     { ArtifactPulled: "False PullEvicted" },
   ],
   [
+    "an evicted pod whose successor waits",
+    {},
+    {
+      status: known,
+      deployments: [deployment(0)],
+      workloadPods: [
+        pod(undefined, undefined, { phase: "Failed", reason: "Evicted", message: "ephemeral-storage" }),
+        pod(undefined),
+      ],
+    },
+    { ArtifactPulled: "False PullEvicted" },
+  ],
+  [
+    "an evicted pod whose successor fetches",
+    {},
+    {
+      status: known,
+      deployments: [deployment(0)],
+      workloadPods: [
+        pod(undefined, undefined, { phase: "Failed", reason: "Evicted", message: "ephemeral-storage" }),
+        pod(running),
+      ],
+    },
+    { ArtifactPulled: "False Pulling", WorkloadAvailable: "False Pulling" },
+  ],
+  [
     "a pull beyond the deadline",
     {},
     {
@@ -440,13 +466,21 @@ const rows: readonly Row[] = [
       status: known,
       deployments: [deployment(0, [{ type: "ReplicaFailure", status: "True", message: "exceeded quota" }])],
     },
-    { WorkloadAvailable: "False AdmissionDenied" },
+    {
+      ArtifactPulled: "False AdmissionDenied",
+      WorkloadAvailable: "False AdmissionDenied",
+      Ready: "False AdmissionDenied",
+    },
   ],
   [
     "an object that is refused",
     {},
     { status: known, failed: { reason: "AdmissionDenied", message: "Deployment m: no", kind: "Deployment" } },
-    { WorkloadAvailable: "False AdmissionDenied" },
+    {
+      ArtifactPulled: "False AdmissionDenied",
+      WorkloadAvailable: "False AdmissionDenied",
+      Ready: "False AdmissionDenied",
+    },
   ],
   [
     "an object of a former Model",
@@ -457,7 +491,17 @@ const rows: readonly Row[] = [
     },
     { WorkloadAvailable: "False Progressing", Stalled: undefined },
   ],
-  ["a claim that is not there", onClaim, { status: known }, { StorageReady: "False PVCPending" }],
+  [
+    "a claim that is not there",
+    onClaim,
+    { status: known },
+    {
+      StorageReady: "False PVCPending",
+      ArtifactPulled: "False PVCPending",
+      WorkloadAvailable: "False PVCPending",
+      Stalled: undefined,
+    },
+  ],
   [
     "a claim that is bound",
     onClaim,
@@ -491,13 +535,24 @@ const rows: readonly Row[] = [
     "an image volume of what is no image",
     { storage: { type: "ImageVolume" } },
     { status: known, nodes: [mounting] },
-    { StorageReady: "False NotAnImage", Stalled: "True NotAnImage", Ready: "False NotAnImage" },
+    {
+      StorageReady: "False NotAnImage",
+      ArtifactPulled: "False NotAnImage",
+      WorkloadAvailable: "False NotAnImage",
+      Stalled: "True NotAnImage",
+      Ready: "False NotAnImage",
+    },
   ],
   [
     "an image volume on nodes that mount none",
     { storage: { type: "ImageVolume" } },
     { status: knownImage },
-    { StorageReady: "False ImageVolumeUnsupported", Stalled: "True ImageVolumeUnsupported" },
+    {
+      StorageReady: "False ImageVolumeUnsupported",
+      ArtifactPulled: "False ImageVolumeUnsupported",
+      WorkloadAvailable: "False ImageVolumeUnsupported",
+      Stalled: "True ImageVolumeUnsupported",
+    },
   ],
   [
     "an image volume that is mounted",
@@ -609,4 +664,58 @@ test("no pod is made that would have an empty image volume, or could not start f
   expect(kinds({ status: known, nodes: [mounting] })).toEqual([]);
   expect(kinds({ status: knownImage })).toEqual([]);
   expect(kinds({ status: knownImage, nodes: [mounting] })).toEqual(["Deployment", "Service"]);
+});
+
+test("a pod that was evicted and replaced is no failed pod, and is remembered as the last failure", () => {
+  const evicted = pod(undefined, undefined, {
+    phase: "Failed",
+    reason: "Evicted",
+    message: "The node was low on resource: ephemeral-storage",
+  });
+  const pull = (workloadPods: readonly Pod[]): ModelStatus["pull"] => {
+    const observed = snapshot({}, { status: known, deployments: [deployment(1)], workloadPods });
+    return modelStatus(observed, decide(observed), undefined).pull;
+  };
+  expect(pull([evicted])?.pods).toEqual({ pending: 0, pulling: 0, done: 0, failed: 1 });
+  const after = pull([evicted, pod(pulled, { ready: true, ...running })]);
+  expect(after?.pods).toEqual({ pending: 0, pulling: 0, done: 1, failed: 0 });
+  expect(after?.percent).toBe("100%");
+  expect(after?.lastFailure).toMatchObject({ reason: "PullEvicted", node: "n" });
+});
+
+test("what a pod has mounted is told by the names of its objects, wherever it is told", () => {
+  const source = {
+    reference,
+    pullSecrets: [{ name: "first" }, { name: "second" }],
+    tls: { caBundle: { configMap: { name: "company-ca", key: "ca.pem" } } },
+  };
+  const messages = {
+    ca: "CA file /var/run/ocimodel/ca/ca.crt cannot be read (ENOENT)",
+    secret: "docker config /var/run/ocimodel/docker-config/1/config.json cannot be read (ENOENT)",
+  };
+  const named = {
+    ca: 'CA file "ca.pem" of ConfigMap "company-ca" in namespace ns cannot be read (ENOENT)',
+    secret: 'docker config ".dockerconfigjson" of Secret "second" in namespace ns cannot be read (ENOENT)',
+  };
+  for (const what of ["ca", "secret"] as const) {
+    const told = { reference, code: "InvalidConfiguration", message: messages[what] } as const;
+    const inspecting = snapshot(
+      { source },
+      {
+        inspectPods: [inspected({ source }, { code: "InvalidConfiguration", inspected: [told] } as never)],
+      },
+    );
+    const read = modelStatus(inspecting, decide(inspecting), undefined);
+    expect(read.variants?.[0]?.message).toBe(named[what]);
+    expect(read.conditions?.find(({ type }) => type === "SourceResolved")?.message).toContain(named[what]);
+    const report = { v: 1, command: "pull", retryable: false, code: "InvalidConfiguration" };
+    const terminated = { exitCode: 78, message: JSON.stringify({ ...report, message: messages[what] }) };
+    const pulling = snapshot(
+      { source },
+      { status: known, deployments: [deployment(0)], workloadPods: [pod({ state: { terminated } })] },
+    );
+    const failed = modelStatus(pulling, decide(pulling), undefined);
+    expect(failed.pull?.lastFailure?.message).toBe(named[what]);
+    expect(JSON.stringify(failed)).not.toContain("/var/run");
+  }
 });

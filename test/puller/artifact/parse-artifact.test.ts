@@ -560,7 +560,7 @@ describe("anything else", () => {
         message:
           `${digestOf("manifest")} is no model artifact that is known: artifact type "application/x-thing", ` +
           `config type "application/vnd.oci.image.config.v1+json", layer types ` +
-          `${Array.from({ length: 8 }, (_, number) => `"application/x-${number}\\u001b"`).join(", ")} and 4 more`,
+          `${Array.from({ length: 8 }, (_, number) => `"application/x-${number}\\u001b"`).join(", ")} and 4 more; images are read only where puller repack made them`,
       }),
     );
   });

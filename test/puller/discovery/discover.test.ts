@@ -225,7 +225,7 @@ describeUnless(registryUnavailable(), "discovery", () => {
           `${twin.digest}: its name "q4" is that of ${good.digest} already; give it another`,
           `${odd.digest}: annotation "dev.ocimodel.acelerator.vendor" is not known; keys under dev.ocimodel. are those of its specification`,
           `${sized.digest}: the index says that its manifest has 7 bytes, but it has ${sized.manifest.length}`,
-          `${image.digest}: ${image.digest} is no model artifact that is known: artifact type none, config type "application/vnd.oci.image.config.v1+json", layer types none`,
+          `${image.digest}: ${image.digest} is no model artifact that is known: artifact type none, config type "application/vnd.oci.image.config.v1+json", layer types none; images are read only where puller repack made them`,
           `${nested}: it is an index inside the index; list its children in the outer one`,
           `${chart}: its media type "application/vnd.cncf.helm.chart.v1" is not that of a manifest`,
           `${gone}: ${host} has no such repository, tag or digest (404); tags are case-sensitive`,
