@@ -1,8 +1,15 @@
 import { expect, test } from "vitest";
+import { imageVolumeObstacle } from "../../operator/desired/image-volume.ts";
 import { isAtLeast, kubernetesVersion } from "./binary.ts";
+import { containerdVersion } from "./containerd.ts";
 
 test("the version stamped is the one of the Go module", () => {
   expect(kubernetesVersion).toMatch(/^v1\.\d+\.\d+$/);
+});
+
+test("a node of these versions mounts images", () => {
+  const containerRuntime = `containerd://${containerdVersion}`;
+  expect(imageVolumeObstacle({ kubeletVersion: kubernetesVersion, containerRuntime })).toBeUndefined();
 });
 
 test.each([

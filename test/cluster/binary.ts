@@ -61,24 +61,58 @@ export async function ensureGo(): Promise<string> {
 
 /** Folder in which every component is a link to the one binary. Takes some four minutes the first time on two cores. */
 export async function ensureClusterBinary(): Promise<string> {
+  const [, major = "1", minor = "36"] = /^v(\d+)\.(\d+)/.exec(kubernetesVersion) ?? [];
+  const version = "k8s.io/component-base/version";
+  return ensureBuilt({
+    name: "cluster",
+    moduleDirectory,
+    what: `Kubernetes ${kubernetesVersion} and etcd from their Go modules; the first time this takes about 4 minutes on two cores`,
+    flags: [
+      "-ldflags",
+      `-s -w -X ${version}.gitVersion=${kubernetesVersion} -X ${version}.gitMajor=${major} -X ${version}.gitMinor=${minor}`,
+    ],
+    output: "cluster",
+    packages: ["."],
+    finish: (directory) => {
+      for (const component of components) symlinkSync("cluster", join(directory, component));
+    },
+  });
+}
+
+/** What is made of a Go module of ours. */
+export type GoBuild = {
+  /** First part of the folder's name in the cache. */
+  readonly name: string;
+  readonly moduleDirectory: string;
+  /** For people who wait. */
+  readonly what: string;
+  readonly flags: readonly string[];
+  /** File, or with a slash at its end folder, below the folder of the cache. */
+  readonly output: string;
+  readonly packages: readonly string[];
+  /** Told apart from the module's files: what else decides what is made. */
+  readonly recipe?: string;
+  readonly finish?: (directory: string) => void;
+};
+
+/** A folder of the cache with what `build` makes; made once for each state of the module's files. */
+export async function ensureBuilt(build: GoBuild): Promise<string> {
   const hash = createHash("sha256");
-  for (const file of readdirSync(moduleDirectory).sort()) {
+  for (const file of readdirSync(build.moduleDirectory).sort()) {
     hash
       .update(file)
       .update("\0")
-      .update(readFileSync(join(moduleDirectory, file)));
+      .update(readFileSync(join(build.moduleDirectory, file)));
   }
-  const directory = join(cacheDirectory, `cluster-${hash.digest("hex").slice(0, 16)}`);
-  if (existsSync(join(directory, "kubelet"))) return directory;
+  hash.update(build.recipe ?? "");
+  const directory = join(cacheDirectory, `${build.name}-${hash.digest("hex").slice(0, 16)}`);
+  // It is renamed in whole: what is there is complete.
+  if (existsSync(directory)) return directory;
   mkdirSync(cacheDirectory, { recursive: true });
-  return withLock("cluster-binary", async () => {
-    if (existsSync(join(directory, "kubelet"))) return directory;
+  return withLock(`${build.name}-binary`, async () => {
+    if (existsSync(directory)) return directory;
     const go = await ensureGo();
-    const [, major = "1", minor = "36"] = /^v(\d+)\.(\d+)/.exec(kubernetesVersion) ?? [];
-    const version = "k8s.io/component-base/version";
-    console.error(
-      `building Kubernetes ${kubernetesVersion} and etcd from their Go modules; the first time this takes about 4 minutes on two cores`,
-    );
+    console.error(`building ${build.what}`);
     // What a killed build left.
     for (const name of readdirSync(cacheDirectory).filter((each) =>
       each.startsWith(`${basename(directory)}.`),
@@ -87,19 +121,15 @@ export async function ensureClusterBinary(): Promise<string> {
     }
     const temporary = `${directory}.${process.pid}`;
     mkdirSync(temporary);
+    const output = `${temporary}/${build.output}`;
     await runCommand(
-      ...boundToUs(go, [
-        "build",
-        "-trimpath",
-        "-ldflags",
-        `-s -w -X ${version}.gitVersion=${kubernetesVersion} -X ${version}.gitMajor=${major} -X ${version}.gitMinor=${minor}`,
-        "-o",
-        join(temporary, "cluster"),
-        ".",
-      ]),
-      { cwd: moduleDirectory, env: { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly -buildvcs=false" } },
+      ...boundToUs(go, ["build", "-trimpath", ...build.flags, "-o", output, ...build.packages]),
+      {
+        cwd: build.moduleDirectory,
+        env: { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly -buildvcs=false" },
+      },
     );
-    for (const component of components) symlinkSync("cluster", join(temporary, component));
+    build.finish?.(temporary);
     renameSync(temporary, directory);
     return directory;
   });

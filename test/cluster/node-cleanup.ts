@@ -100,7 +100,8 @@ function removeCgroup(directory: string): void {
   }
 }
 
-async function unmountBelow(directory: string): Promise<void> {
+/** Takes away all mounts below a folder, whoever made them. */
+export async function unmountBelow(directory: string): Promise<void> {
   const mounts = readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .map((line) => (line.split(" ")[1] ?? "").replaceAll("\\040", " "))

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { componentPath } from "./binary.ts";
 import { isAlive, startTicks, takeLock } from "./cache.ts";
+import { allowPlainHTTP, containerdConfiguration, ensureContainerd } from "./containerd.ts";
 import { freePort, startControlPlane, type ControlPlane } from "./control-plane.ts";
 import {
   cgroupRoots,
@@ -16,7 +17,7 @@ import {
 } from "./node-cleanup.ts";
 import { attachNamespace, makeNetwork, network, type AttachedNamespace } from "./node-network.ts";
 import { ensurePackages, nodeSuitesUnavailable } from "./packages.ts";
-import { ensurePauseImage, pauseImageName } from "./pause-image.ts";
+import { ensurePauseImage } from "./pause-image.ts";
 import { runCommand, startServer, waitFor, type Server } from "./run-command.ts";
 
 /** A control plane with one real node. */
@@ -28,6 +29,10 @@ export type Cluster = ControlPlane & {
     readonly podGateway: string;
     /** Makes an OCI archive's images known to the node. */
     loadImage(archivePath: string): Promise<void>;
+    /** Lets the node pull images from a registry without TLS: `host:port`. */
+    allowPlainHTTP(host: string): void;
+    /** Names of the images that the node has. */
+    imageNames(): Promise<readonly string[]>;
     /** A network namespace of ours on the pods' bridge. */
     attachNamespace(name: string): Promise<AttachedNamespace>;
     /** Removed with the node. */
@@ -47,33 +52,6 @@ export type ClusterOptions = {
 };
 
 const nodeName = "node-a";
-
-function containerdConfiguration(directory: string): string {
-  // restrict_oom_score_adj: without CAP_SYS_RESOURCE runc could not lower the score and every pod would fail.
-  return `version = 2
-root = "${directory}/containerd"
-state = "${directory}/run"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
-[grpc]
-  address = "${directory}/containerd.sock"
-[ttrpc]
-  address = "${directory}/containerd.ttrpc"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "${directory}/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "${pauseImageName}"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  netns_mounts_under_state_dir = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "${directory}/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-`;
-}
 
 function cniConfiguration(directory: string): object {
   return {
@@ -172,19 +150,11 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const obstacle = nodeSuitesUnavailable();
   if (obstacle !== undefined) throw new Error(`a real node cannot run here: ${obstacle}`);
   await ensurePackages(
-    [
-      "containerd",
-      "runc",
-      "containernetworking-plugins",
-      "iptables",
-      "iproute2",
-      "busybox-static",
-      "conntrack",
-      "openssl",
-    ],
-    ["containerd", "runc", "/usr/lib/cni/bridge", "iptables", "ip", "/bin/busybox", "conntrack", "openssl"],
+    ["runc", "containernetworking-plugins", "iptables", "iproute2", "busybox-static", "conntrack", "openssl"],
+    ["runc", "/usr/lib/cni/bridge", "iptables", "ip", "/bin/busybox", "conntrack", "openssl"],
   );
   const pauseImage = await ensurePauseImage();
+  const programs = await ensureContainerd();
   await componentPath("kubelet");
   const release = await takeLock("node");
   const servers: Server[] = [];
@@ -212,7 +182,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       ...(options.auditLog === undefined ? {} : { auditLog: options.auditLog }),
       ...(options.detached === true ? { detached: true, directory: join(directory, "control-plane") } : {}),
     });
-    const node = await bootNode(directory, plane, options, servers, pauseImage);
+    const node = await bootNode({ directory, plane, options, servers, pauseImage, programs });
     if (options.detached === true) {
       const pid = servers.find(({ logFile }) => logFile.endsWith("kubelet.log"))?.child.pid ?? 0;
       writeFileSync(
@@ -228,40 +198,46 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   }
 }
 
-async function bootNode(
-  directory: string,
-  plane: ControlPlane,
-  options: ClusterOptions,
-  servers: Server[],
-  pauseImage: string,
-): Promise<Cluster["node"]> {
+async function bootNode(input: {
+  readonly directory: string;
+  readonly plane: ControlPlane;
+  readonly options: ClusterOptions;
+  /** Gets what is started. */
+  readonly servers: Server[];
+  readonly pauseImage: string;
+  /** Folder with the programs of containerd. */
+  readonly programs: string;
+}): Promise<Cluster["node"]> {
+  const { directory, plane, options, servers, pauseImage, programs } = input;
   const file = (name: string): string => join(directory, name);
   const detached = options.detached === true ? { detached: true } : {};
-  const start = (name: string, command: string, args: readonly string[]): void => {
-    servers.push(startServer(command, args, { logFile: file(`${name}.log`), cwd: directory, ...detached }));
+  const start = (name: string, command: string, args: readonly string[], env = {}): void => {
+    servers.push(
+      startServer(command, args, { logFile: file(`${name}.log`), cwd: directory, env, ...detached }),
+    );
   };
   const describe = (): string => servers.map((server) => `--- ${server.logFile}\n${server.log()}`).join("\n");
   mkdirSync(file("cni"));
   writeFileSync(file("cni/10-pods.conflist"), JSON.stringify(cniConfiguration(directory)));
   writeFileSync(file("containerd.toml"), containerdConfiguration(directory));
-  start("containerd", "containerd", ["--config", file("containerd.toml")]);
-  const containerd = ["--address", file("containerd.sock"), "--namespace", "k8s.io"];
-  const ctr = (...args: readonly string[]): ReturnType<typeof runCommand> =>
-    runCommand("ctr", [...containerd, ...args]);
-  await waitFor(
-    "containerd",
-    async () =>
-      (await runCommand("ctr", ["--address", file("containerd.sock"), "version"], { allowFailure: true }))
-        .exitCode === 0,
-    { describe },
-  );
+  // Its shim is found by PATH: the one beside it, and not that of a package of the machine.
+  start("containerd", join(programs, "containerd"), ["--config", file("containerd.toml")], {
+    PATH: `${programs}:${process.env["PATH"] ?? ""}:/usr/sbin:/sbin:/usr/bin:/bin`,
+  });
+  const ctr = async (args: readonly string[], allowFailure = false): ReturnType<typeof runCommand> =>
+    runCommand(
+      join(programs, "ctr"),
+      ["--address", file("containerd.sock"), "--namespace", "k8s.io", ...args],
+      {
+        allowFailure,
+      },
+    );
+  await waitFor("containerd", async () => (await ctr(["version"], true)).exitCode === 0, { describe });
   const loadImage = async (archivePath: string): Promise<void> => {
-    const imported = await runCommand("ctr", [...containerd, "images", "import", archivePath], {
-      allowFailure: true,
-    });
+    const imported = await ctr(["images", "import", archivePath], true);
     if (imported.exitCode === 0) return;
     // Importing another image under a name just replaced may meet containerd's collector removing the old one's layers.
-    await ctr("images", "import", archivePath);
+    await ctr(["images", "import", archivePath]);
   };
   await loadImage(pauseImage);
   writeFileSync(file("kubelet.json"), JSON.stringify(kubeletConfiguration(directory, plane.caFile)));
@@ -302,6 +278,10 @@ async function bootNode(
     address: network.nodeAddress,
     podGateway: network.podGateway,
     loadImage,
+    allowPlainHTTP: (host) => {
+      allowPlainHTTP(directory, host);
+    },
+    imageNames: async () => (await ctr(["images", "list", "--quiet"])).stdout.split("\n").filter(Boolean),
     attachNamespace,
     logs: describe,
     directory,

@@ -80,8 +80,8 @@ export function clusterSuitesUnavailable(): string | undefined {
 export function nodeSuitesUnavailable(): string | undefined {
   if (process.platform !== "linux") return `a kubelet needs Linux, this is ${process.platform}`;
   if (process.getuid?.() !== 0) return "a kubelet needs root";
-  if (!isDebian() && ["containerd", "runc"].some((name) => findProgram(name) === undefined)) {
-    return "containerd and runc are missing, and this is no Debian or Ubuntu where they could be installed";
+  if (!isDebian() && findProgram("runc") === undefined) {
+    return "runc is missing, and this is no Debian or Ubuntu where it could be installed";
   }
   if (!readFileSync("/proc/mounts", "utf8").includes("cgroup")) return "no cgroup hierarchy is mounted";
   return undefined;

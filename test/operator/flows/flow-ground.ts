@@ -203,10 +203,13 @@ function words(cluster: Cluster) {
     metric: async (name: string): Promise<number> => {
       const { items } = await client.read<{ readonly items: readonly Pod[] }>(
         resourcePath(podResource, systemNamespace),
-        {},
+        // Of the node caches' pods, which serve none, there may be some.
+        { labelSelector: "app.kubernetes.io/name=ocimodel-operator" },
         AbortSignal.timeout(30_000),
       );
-      const addresses = items.flatMap(({ status }) => status?.podIP ?? []);
+      const addresses = items
+        .filter(({ metadata }) => metadata.deletionTimestamp === undefined)
+        .flatMap(({ status }) => status?.podIP ?? []);
       const texts = await Promise.all(
         addresses.map(async (address) => (await fetch(`http://${address}:8080/metrics`)).text()),
       );

@@ -1,45 +1,34 @@
-// What storage promises, on a real node: each byte comes over the network once, a second start fetches nothing, nothing is left.
+// What storage promises, on a real node, for every type: each byte comes over the network once, a second start fetches nothing, nothing in
+// use is taken away, nothing is left. Lives of Models with different storage go on side by side: most of each is waiting.
 
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { waitFor } from "../../cluster/run-command.ts";
 import { describeNode } from "../../cluster/suites.ts";
-import { ggufBytes } from "../../models/gguf-writer.ts";
-import { tinyModel, tinyModelSentence } from "../../models/tiny-model.ts";
-import { expectNoWrongByte, noise, sha256 } from "../../puller/store-assertions.ts";
+import { systemNamespace } from "../../demo/demo.ts";
+import { expectNoWrongByte } from "../../puller/store-assertions.ts";
 import { startFaultProxy, type FaultProxy } from "../../registry/fault-proxy.ts";
-import { publishDockerModel } from "../../registry/publish.ts";
+import { publishCounted } from "./counted-models.ts";
+import { fileServer, serving } from "./file-server.ts";
 import { condition, namespace, startFlowGround, type FlowGround } from "./flow-ground.ts";
+import { describeImageVolume } from "./image-volume-flow.ts";
 import { describeNodeCache } from "./node-cache-flow.ts";
+import { live } from "./storage-life.ts";
 
-const selection = { contextLength: 128 };
+const root = join(import.meta.dirname, "../../..");
 const className = "by-hand";
+/** Lives are long, and the machine may have other work. */
+const lifeTimeoutMs = 480_000;
 
 describeNode("storage on a real node", () => {
   let ground: FlowGround;
   let proxy: FaultProxy;
-  /** Weights that both models have, and a file that each has for itself. */
-  const weights = ggufBytes(tinyModel());
-  const sizes = new Map<string, number>();
 
   beforeAll(async () => {
     ground = await startFlowGround();
     proxy = await startFaultProxy({ target: ground.open.url, address: ground.cluster.node.podGateway });
-    for (const tag of ["one", "two"]) {
-      const own = noise(tag, 100_000);
-      await publishDockerModel(ground.open, {
-        repository: "ai/shared",
-        tag,
-        version: "v0.2",
-        files: [
-          { name: "model.gguf", content: weights },
-          { name: "notes.txt", content: own },
-        ],
-      });
-      sizes.set(sha256(own), own.length);
-    }
-    sizes.set(sha256(weights), weights.length);
+    ground.cluster.node.allowPlainHTTP(proxy.host);
     await ground.applyObject({
       apiVersion: "storage.k8s.io/v1",
       kind: "StorageClass",
@@ -53,13 +42,21 @@ describeNode("storage on a real node", () => {
     await ground?.stop();
   });
 
-  /** A volume made by hand, as an administrator would: a directory of the node that user 65532 may write to. */
-  async function volume(name: string, accessModes: readonly string[], claim?: string): Promise<string> {
-    const path = join(ground.cluster.node.directory, `volume-${name}`);
+  /** A directory of the node that user 65532 may write to. */
+  function directory(name: string, mode: number): string {
+    const path = join(ground.cluster.node.directory, name);
     mkdirSync(path);
     chownSync(path, 65_532, 65_532);
-    chmodSync(path, 0o2775);
-    const node = await ground.cluster.kubectl(["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    chmodSync(path, mode);
+    return path;
+  }
+
+  /** A volume made by hand, as an administrator would: of a directory of its own, or of one that is there. */
+  async function volume(
+    name: string,
+    claim: string,
+    { path = directory(`volume-${name}`, 0o2775), accessModes = ["ReadWriteOnce"] } = {},
+  ): Promise<string> {
     await ground.applyObject({
       apiVersion: "v1",
       kind: "PersistentVolume",
@@ -70,12 +67,14 @@ describeNode("storage on a real node", () => {
         storageClassName: className,
         persistentVolumeReclaimPolicy: "Retain",
         local: { path },
-        ...(claim === undefined ? {} : { claimRef: { namespace, name: claim } }),
+        claimRef: { namespace, name: claim },
         nodeAffinity: {
           required: {
             nodeSelectorTerms: [
               {
-                matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: [node.stdout] }],
+                matchExpressions: [
+                  { key: "kubernetes.io/hostname", operator: "In", values: [ground.cluster.node.name] },
+                ],
               },
             ],
           },
@@ -85,220 +84,267 @@ describeNode("storage on a real node", () => {
     return path;
   }
 
-  const source = (tag: string): object => ({
-    reference: `${proxy.host}/ai/shared:${tag}`,
-    tls: { plainHTTP: true },
-  });
-  /** Bytes of layers that pulls fetched since the n-th request; inspection reads the head of the weights in ranges. */
-  const fetchedSince = (from: number): number =>
-    proxy.requests
-      .slice(from)
-      .filter(
-        ({ method, path, headers }) =>
-          method === "GET" &&
-          [...sizes.keys()].some((hex) => path.includes(hex)) &&
-          !/^bytes=\d+-\d+$/.test(String(headers["range"] ?? "")),
-      )
-      .reduce((sum, { sentBytes }) => sum + sentBytes, 0);
-  const distinct = (): number => [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
-
-  describe("a claim that two Models share, three replicas each", () => {
-    let path = "";
-    const storage = { type: "PersistentVolumeClaim", claimName: "weights" };
-
-    test("waits, saying so, until the claim is there", async () => {
-      const { apply, until } = ground;
-      await apply("one", { source: source("one"), selection, storage, replicas: 3 });
-      const status = await until(
-        "one",
-        "misses its claim",
-        (each) => condition(each, "StorageReady")?.reason === "PVCPending",
-      );
-      expect(condition(status, "StorageReady")?.message).toContain(
-        'there is no claim "weights" in namespace team',
-      );
-      expect(condition(status, "Ready")).toMatchObject({ status: "False", reason: "PVCPending" });
+  async function claim(name: string, accessModes: readonly string[]): Promise<void> {
+    await ground.applyObject({
+      apiVersion: "v1",
+      kind: "PersistentVolumeClaim",
+      metadata: { name, namespace },
+      spec: {
+        accessModes,
+        storageClassName: className,
+        resources: { requests: { storage: "10Gi" } },
+      },
     });
+  }
 
-    test("each distinct byte is fetched once, whatever number of pods and Models", async () => {
-      const { apply, applyObject, until } = ground;
-      path = await volume("shared", ["ReadWriteOnce"], "weights");
-      const from = proxy.requests.length;
-      await applyObject({
-        apiVersion: "v1",
-        kind: "PersistentVolumeClaim",
-        metadata: { name: "weights", namespace },
-        spec: {
-          accessModes: ["ReadWriteOnce"],
-          storageClassName: className,
-          resources: { requests: { storage: "10Gi" } },
-        },
-      });
-      await apply("two", { source: source("two"), selection, storage, replicas: 3 });
-      for (const name of ["one", "two"]) {
-        const status = await until(name, "three ready", (each) => each.ready === "3/3");
-        expect(condition(status, "StorageReady")).toMatchObject({ status: "True", reason: "ClaimBound" });
-      }
-      expect(fetchedSince(from)).toBe(distinct());
-      expectNoWrongByte(path);
-      expect(readdirSync(join(path, "models"))).toHaveLength(2);
-    });
+  const modelsOn = (path: string): readonly string[] => readdirSync(join(path, "models"));
+  const blobsOn = (path: string): readonly string[] => readdirSync(join(path, ".ocimodel/blobs/sha256"));
 
-    test("scaled to none and back, and restarted, nothing is fetched", async () => {
-      const { kubectl, until, ready } = ground;
-      const from = proxy.requests.length;
-      await kubectl("scale", "model", "one", "--replicas=0");
-      await until("one", "none", (each) => each.replicas === 0);
-      await kubectl("scale", "model", "one", "--replicas=2");
-      await until("one", "two ready", (each) => each.ready === "2/2");
-      await kubectl("delete", "pods", "-l", "ocimodel.dev/model=two", "--wait=true");
-      await ready("two");
-      expect(fetchedSince(from)).toBe(0);
-      // Seen by the replica that leads: what the pods did not have to fetch.
-      const found = await ground.metric("ocimodel_model_bytes_total");
-      expect(found).toBeGreaterThan(distinct() * 2);
-      expect(await ground.metric("ocimodel_model_starts_total")).toBeGreaterThanOrEqual(11);
-    });
+  // Two lives at a time: where dozens of pods start at once on two cores, pullers do not get to keep their turns.
+  describe("two Models that share layers, three replicas each, from the first start to their end", () => {
+    test.concurrent(
+      "on a claim of somebody else: it is waited for, and stays with all that is on it",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { apply, until, kubectl, gone } = ground;
+        const storage = { type: "PersistentVolumeClaim", claimName: "weights" };
+        const models = await publishCounted(ground.open, proxy, "ai/claimed");
+        let path = "";
+        await live(ground, {
+          name: "claimed",
+          models,
+          storage: [storage, storage],
+          whenApplied: async () => {
+            const status = await until(
+              "claimed-one",
+              "misses its claim",
+              (each) => condition(each, "StorageReady")?.reason === "PVCPending",
+            );
+            expect(condition(status, "StorageReady")?.message).toContain(
+              'there is no claim "weights" in namespace team',
+            );
+            for (const type of ["ArtifactPulled", "WorkloadAvailable", "Ready"])
+              expect(condition(status, type)).toMatchObject({ status: "False", reason: "PVCPending" });
+            path = await volume("shared", "weights");
+            await claim("weights", ["ReadWriteOnce"]);
+          },
+          whenServing: async () => {
+            // Whoever fetches, the others find it.
+            await until("claimed-one", "counts who found the model", (each) =>
+              /^claim "weights", 20Gi, for pods on one node; \d of 3 pods found it there, .* were not fetched again$/.test(
+                condition(each, "StorageReady")?.message ?? "",
+              ),
+            );
+          },
+          whenGone: async () => {
+            expect(await kubectl("get", "pvc", "weights", "-o", "jsonpath={.status.phase}")).toBe("Bound");
+          },
+        });
+        // An old version too: nobody but its owner knows who else needs it.
+        expect([modelsOn(path).length, blobsOn(path).length]).toEqual([3, 4]);
+        expectNoWrongByte(path);
+        // What was filled can be given to others read-only.
+        const mark = models.now();
+        await volume("read-only", "read-only", { path, accessModes: ["ReadOnlyMany"] });
+        await claim("read-only", ["ReadOnlyMany"]);
+        await apply("reader", {
+          ...fileServer,
+          source: models.source("one"),
+          storage: { type: "PersistentVolumeClaim", claimName: "read-only" },
+        });
+        const version = { digest: models.digest("one"), content: models.content("one") };
+        await serving(ground, "reader", { count: 1, ...version });
+        expect(models.fetchedSince(mark)).toBe(0);
+        await gone("reader");
+      },
+    );
 
-    test("deleted: their objects go; the claim of somebody else, and what is on it, stay", async () => {
-      const { gone, kubectl } = ground;
-      await gone("one");
-      await gone("two");
-      expect(await kubectl("get", "pvc", "weights", "-o", "jsonpath={.status.phase}")).toBe("Bound");
-      expect(readdirSync(join(path, "models"))).toHaveLength(2);
-    });
-  });
-
-  describe("a claim that the operator makes", () => {
-    test("binds where the first pod fits, is warm at the second start, and goes with its Model", async () => {
-      const { apply, ready, kubectl, gone, until } = ground;
-      await volume("made", ["ReadWriteOnce"], "made-store");
-      const from = proxy.requests.length;
-      const storage = { type: "PersistentVolumeClaim", storageClassName: className };
-      await apply("made", { source: source("one"), selection, storage, replicas: 3 });
-      const status = await until("made", "three ready", (each) => each.ready === "3/3");
-      expect(condition(status, "StorageReady")).toMatchObject({
-        status: "True",
-        reason: "ClaimBound",
-        message: 'claim "made-store", 20Gi, for pods on one node',
-      });
-      expect(
-        await kubectl("get", "pvc", "made-store", "-o", "jsonpath={.spec.resources.requests.storage}"),
-      ).toBe("1Gi");
-      expect(fetchedSince(from)).toBe(weights.length + 100_000);
-      const warm = proxy.requests.length;
-      await kubectl("delete", "pods", "-l", "ocimodel.dev/model=made", "--wait=true");
-      await ready("made");
-      expect(fetchedSince(warm)).toBe(0);
-      await gone("made");
-    });
-
-    test("after an upgrade the old version is removed, once nothing uses it, and what both have in common stays", async () => {
-      const { apply, ready, patch, until, gone, cluster, answers, kubectl } = ground;
-      await cluster.helm([
-        "upgrade",
-        "ocimodel",
-        join(import.meta.dirname, "../../../charts/ocimodel"),
-        "--namespace=ocimodel-system",
-        "--reuse-values",
-        // Longer than the new version's pod takes to begin: what both have in common is the old one's alone until then.
-        "--set=collectAfterSeconds=40",
-        "--wait",
-      ]);
-      const path = await volume("upgraded", ["ReadWriteOnce"], "upgraded-store");
-      const storage = { type: "PersistentVolumeClaim", storageClassName: className };
-      await apply("upgraded", { source: source("one"), selection, storage });
-      await ready("upgraded");
-      const before = readdirSync(join(path, "models"));
-      const from = proxy.requests.length;
-      await patch("upgraded", { source: source("two") });
-      await until(
-        "upgraded",
-        "uses the new version alone",
-        ({ storage: seen }) => seen?.inUse?.includes(before[0] ?? "") === false,
-      );
-      await ready("upgraded");
-      expect(fetchedSince(from)).toBe(100_000);
-      await until(
-        "upgraded",
-        "has removed the old version",
-        ({ storage: seen }) => seen?.isPending === false,
-      );
-      const after = readdirSync(join(path, "models"));
-      expect(after).toHaveLength(1);
-      expect(after).not.toEqual(before);
-      expect(readdirSync(join(path, ".ocimodel/blobs/sha256"))).toHaveLength(2);
-      expectNoWrongByte(path);
-      await answers("upgraded", tinyModelSentence);
-      await waitFor(
-        "the pod that removed it to go",
-        async () => !(await kubectl("get", "pods", "-o", "name")).includes("-collect-"),
-      );
-      await gone("upgraded");
-    });
-
-    test("is kept with retention Retain, and used again by a Model of the same name", async () => {
-      const { apply, ready, kubectl } = ground;
-      const path = await volume("kept", ["ReadWriteOnce"], "kept-store");
-      const storage = { type: "PersistentVolumeClaim", storageClassName: className, retention: "Retain" };
-      await apply("kept", { source: source("two"), selection, storage });
-      await ready("kept");
-      await kubectl("delete", "model", "kept");
-      await waitFor(
-        "its pods to go",
-        async () => (await kubectl("get", "pods", "-l", "ocimodel.dev/model=kept", "-o", "name")) === "",
-      );
-      expect(await kubectl("get", "pvc", "kept-store", "-o", "jsonpath={.status.phase}")).toBe("Bound");
-      expect(existsSync(join(path, "models"))).toBe(true);
-      const from = proxy.requests.length;
-      await apply("kept", { source: source("two"), selection, storage: { ...storage, retention: "Delete" } });
-      await ready("kept");
-      expect(fetchedSince(from)).toBe(0);
-      // It has an owner now, and goes with it.
-      await ground.gone("kept");
-    });
+    test.concurrent(
+      "as image volumes, the one stated and the other chosen by Auto: the node fetches each layer once",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { statusOf, cluster } = ground;
+        const models = await publishCounted(ground.open, proxy, "images/mount", true);
+        await live(ground, {
+          name: "mount",
+          models,
+          storage: [{ type: "ImageVolume" }, { type: "Auto" }],
+          whenServing: async () => {
+            expect((await statusOf("mount-two")).storage).toEqual({
+              type: "ImageVolume",
+              reason: "the selected variant is an image, and every node that it fits mounts images",
+            });
+          },
+        });
+        // They are the node's, which removes images when its disk is full.
+        const images = await cluster.node.imageNames();
+        for (const tag of ["one", "two", "three"] as const)
+          expect(images).toContain(`${proxy.host}/images/mount@${models.digest(tag)}`);
+      },
+    );
   });
 
-  test("a node's own copy, by the example of the documentation: fetched once for all pods on it", async () => {
-    const { apply, gone, kubectl, until, cluster } = ground;
-    const path = join(cluster.node.directory, "node-cache");
-    mkdirSync(path);
-    chownSync(path, 65_532, 65_532);
-    chmodSync(path, 0o2770);
-    const example = readFileSync(join(import.meta.dirname, "../../../docs/examples/node-cache.yaml"), "utf8");
-    expect(example).toContain("/var/lib/ocimodel/team");
-    await cluster.kubectl(["apply", "-f", "-"], { input: example.replace("/var/lib/ocimodel/team", path) });
-    const storage = { type: "NodeCache" };
-    const from = proxy.requests.length;
-    for (const name of ["one", "two"])
-      await apply(name, { source: source(name), selection, storage, replicas: 2 });
-    for (const name of ["one", "two"]) await until(name, "two ready", (each) => each.ready === "2/2");
-    expect(fetchedSince(from)).toBe(distinct());
-    expectNoWrongByte(path);
-    await gone("one");
-    await gone("two");
-    await kubectl("delete", "pvc", "node-cache");
+  describe("the same", () => {
+    test.concurrent(
+      "on a claim that the operator makes for one and the other names: bound where the first pod fits, cleared of what neither uses, gone with its Model",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { until, kubectl, cluster } = ground;
+        const path = await volume("made", "made-one-store");
+        await live(ground, {
+          name: "made",
+          models: await publishCounted(ground.open, proxy, "ai/made"),
+          storage: [
+            { type: "PersistentVolumeClaim", storageClassName: className },
+            { type: "PersistentVolumeClaim", claimName: "made-one-store" },
+          ],
+          whenServing: async () => {
+            await until(
+              "made-one",
+              "has its claim",
+              (each) =>
+                condition(each, "StorageReady")?.message.startsWith(
+                  'claim "made-one-store", 20Gi, for pods on one node',
+                ) === true,
+            );
+            expect(
+              await kubectl(
+                "get",
+                "pvc",
+                "made-one-store",
+                "-o",
+                "jsonpath={.spec.resources.requests.storage}",
+              ),
+            ).toBe("1Gi");
+          },
+          whenUpgraded: async () => {
+            // The hour of the default passes in a second: what pods have by now is what counts.
+            expect(modelsOn(path)).toHaveLength(3);
+            await cluster.helm([
+              "upgrade",
+              "ocimodel",
+              join(root, "charts/ocimodel"),
+              `--namespace=${systemNamespace}`,
+              "--reuse-values",
+              "--set=collectAfterSeconds=1",
+              "--wait",
+            ]);
+            await waitFor("the old version to be removed", () => modelsOn(path).length === 2, {
+              timeoutMs: 120_000,
+              describe: () => modelsOn(path).join(" "),
+            });
+            await until("made-one", "is done with that", ({ storage }) => storage?.isPending === false);
+            await waitFor("the blob of the old version to go", () => blobsOn(path).length === 3);
+            expectNoWrongByte(path);
+          },
+        });
+        expect(await kubectl("get", "pvc", "-o", "name")).not.toContain("made-one-store");
+      },
+    );
+
+    test.concurrent(
+      "on a node's own copy, by the example of the documentation",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { cluster, kubectl, until } = ground;
+        const path = directory("node-cache", 0o2770);
+        const example = readFileSync(join(root, "docs/examples/node-cache.yaml"), "utf8");
+        expect(example).toContain("/var/lib/ocimodel/team");
+        await cluster.kubectl(["apply", "-f", "-"], {
+          input: example.replace("/var/lib/ocimodel/team", path),
+        });
+        await live(ground, {
+          name: "cached",
+          models: await publishCounted(ground.open, proxy, "ai/by-hand"),
+          storage: [{ type: "NodeCache" }, { type: "NodeCache" }],
+          whenServing: async () => {
+            const { storage } = await until("cached-one", "knows its copy", (each) =>
+              Boolean(each.storage?.copies?.length),
+            );
+            expect(storage?.copies).toMatchObject([{ node: cluster.node.name }]);
+          },
+        });
+        // Whoever made the cache clears it: there is no pod of the chart here.
+        expect([modelsOn(path).length, blobsOn(path).length]).toEqual([3, 4]);
+        expectNoWrongByte(path);
+        await kubectl("delete", "pvc", "node-cache");
+      },
+    );
+  });
+
+  describe("the same where nothing is shared, and what else is promised", () => {
+    test.concurrent(
+      "each pod by itself, on disk and in RAM: as much is reserved, all is fetched by each, and nothing stays on the node",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { kubectl, cluster } = ground;
+        const reserved = async (model: string, what: string): Promise<string> =>
+          kubectl(
+            "get",
+            "pods",
+            "-l",
+            `ocimodel.dev/model=${model},app.kubernetes.io/component=server`,
+            "-o",
+            `jsonpath={.items[0].spec.initContainers[0].resources.${what}}`,
+          );
+        await live(ground, {
+          name: "alone",
+          models: await publishCounted(ground.open, proxy, "ai/alone"),
+          storage: [{ type: "Ephemeral" }, { type: "Ephemeral", medium: "Memory" }],
+          isPerPod: true,
+          whenServing: async () => {
+            expect(await reserved("alone-one", "requests.ephemeral-storage")).toMatch(/^6[4-9]Mi$|^\d{8}$/);
+            expect(await reserved("alone-two", "limits.memory")).toMatch(/^5[7-9]\dMi$/);
+          },
+          whenGone: async (pods) => {
+            const left = (): readonly string[] =>
+              pods
+                .map(({ uid }) => join(cluster.node.directory, "kubelet/pods", uid))
+                .filter((path) => existsSync(path));
+            await waitFor("the pods' directories to go", () => left().length === 0, {
+              timeoutMs: 60_000,
+              describe: () => left().join("\n"),
+            });
+          },
+        });
+      },
+    );
+
+    test.concurrent(
+      "a claim that is retained outlives its Model, and is used again by one of the same name",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { apply, kubectl, gone } = ground;
+        const models = await publishCounted(ground.open, proxy, "ai/kept");
+        const path = await volume("kept", "kept-store");
+        const spec = {
+          ...fileServer,
+          source: models.source("two"),
+          storage: { type: "PersistentVolumeClaim", storageClassName: className, retention: "Retain" },
+        };
+        const expected = { count: 1, digest: models.digest("two"), content: models.content("two") };
+        await apply("kept", spec);
+        const before = await serving(ground, "kept", expected);
+        await kubectl("delete", "model", "kept");
+        await waitFor(
+          "its pods to go",
+          async () => (await kubectl("get", "pods", "-l", "ocimodel.dev/model=kept", "-o", "name")) === "",
+          { timeoutMs: 120_000 },
+        );
+        expect(await kubectl("get", "pvc", "kept-store", "-o", "jsonpath={.status.phase}")).toBe("Bound");
+        expect(modelsOn(path)).toHaveLength(1);
+        const mark = models.now();
+        await apply("kept", { ...spec, storage: { ...spec.storage, retention: "Delete" } });
+        await serving(ground, "kept", { ...expected, except: before });
+        expect(models.fetchedSince(mark)).toBe(0);
+        // It has an owner now, and goes with it.
+        await gone("kept");
+        expect(await kubectl("get", "pvc", "-o", "name")).not.toContain("kept-store");
+      },
+    );
+
+    describeImageVolume(() => ground);
   });
 
   describeNodeCache(() => ({ ground, proxy }));
-
-  test("an ephemeral volume in RAM serves, and its pod reserves the memory", async () => {
-    const { apply, ready, gone, kubectl } = ground;
-    await apply("ram", {
-      source: source("one"),
-      selection,
-      storage: { type: "Ephemeral", medium: "Memory" },
-    });
-    await ready("ram");
-    const memory = await kubectl(
-      "get",
-      "pods",
-      "-l",
-      "ocimodel.dev/model=ram",
-      "-o",
-      "jsonpath={.items[0].spec.initContainers[0].resources.limits.memory}",
-    );
-    expect(memory).toMatch(/^5[7-9]\dMi$/);
-    await gone("ram");
-  });
 });

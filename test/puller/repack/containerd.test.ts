@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RepackReport } from "../../../puller/repack/repack.ts";
-import { ensurePackages } from "../../cluster/packages.ts";
+import { basicConfiguration, ensureContainerd } from "../../cluster/containerd.ts";
+import { unmountBelow } from "../../cluster/node-cleanup.ts";
 import { runCommand, startServer, waitFor, type Server } from "../../cluster/run-command.ts";
 import { describeUnless } from "../../cluster/suites.ts";
 import { publishModelPack } from "../../registry/publish-models.ts";
@@ -25,30 +26,19 @@ describeUnless(notRoot ?? registryUnavailable(), "a repacked image in containerd
   let directory = "";
   let registry: TestRegistry;
   let containerd: Server;
-  let mounted = "";
+  let programs = "";
   const ctr = async (...args: readonly string[]): Promise<string> =>
-    (await runCommand("ctr", ["--address", join(directory, "containerd.sock"), ...args])).stdout;
+    (await runCommand(join(programs, "ctr"), ["--address", join(directory, "containerd.sock"), ...args]))
+      .stdout;
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), "ocimodel-containerd-"));
-    await ensurePackages(["containerd"], ["containerd", "ctr"]);
+    programs = await ensureContainerd();
     registry = await startRegistry({ directory });
     const config = join(directory, "config.toml");
-    writeFileSync(
-      config,
-      `version = 2
-root = "${directory}/root"
-state = "${directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
-[grpc]
-  address = "${directory}/containerd.sock"
-[ttrpc]
-  address = "${directory}/containerd.ttrpc"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "${directory}/opt"
-`,
-    );
-    containerd = startServer("containerd", ["--config", config], {
+    // Without what it does for kubelets.
+    writeFileSync(config, basicConfiguration(directory, ["io.containerd.grpc.v1.cri"]));
+    containerd = startServer(join(programs, "containerd"), ["--config", config], {
       logFile: join(directory, "containerd.log"),
     });
     await waitFor("containerd", async () => ctr("version").then(Boolean, () => undefined), {
@@ -56,9 +46,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
     });
   });
   afterAll(async () => {
-    if (mounted !== "") await runCommand("umount", [mounted], { allowFailure: true });
     await containerd?.stop();
     await registry?.stop();
+    // The image's, and those that containerd keeps for it.
+    await unmountBelow(directory);
     rmSync(directory, { recursive: true, force: true });
   });
 
@@ -75,11 +66,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
     expect(run.exitCode).toBe(0);
     const { reference } = JSON.parse(run.stdout) as RepackReport;
     // Without overlay mounts, which are not to be had inside every container.
-    await ctr("images", "pull", "--plain-http", "--snapshotter", "native", reference);
+    await ctr("images", "pull", "--local", "--plain-http", "--snapshotter", "native", reference);
     const target = join(directory, "mounted");
     mkdirSync(target);
     await ctr("images", "mount", "--snapshotter", "native", reference, target);
-    mounted = target;
     const seen = Object.fromEntries(
       filesBelow(target).map((path) => [path, sha256(readFileSync(join(target, path)))]),
     );
