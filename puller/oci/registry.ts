@@ -213,7 +213,6 @@ class HttpRegistry implements WritableRegistry {
       const headers = {
         accept: "*/*",
         ...(isRange ? { range: `bytes=${range.offset}-${last}` } : {}),
-        ...(isRange && range.ifRange !== undefined ? { "if-range": range.ifRange } : {}),
       };
       const url = this.#url(endpoint, reference, `blobs/${descriptor.digest}`);
       const get = async (): Promise<Landed<A>> =>
@@ -443,10 +442,12 @@ class HttpRegistry implements WritableRegistry {
     // Several lines of this header are one list (RFC 9110 section 5.3).
     const challenges = parseChallenges([first.answer.headers["www-authenticate"] ?? ""].flat().join(", "));
     await first.answer.discard();
-    this.#tokens.forget(key);
+    this.#tokens.forget(key, known);
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (bearer !== undefined && credential?.kind !== "registry-token") {
-      const token = await this.#tokens.fetch(key, bearer, scopes, credential, context, signal);
+      // Another request may have brought a new one since this one was sent.
+      const token =
+        this.#tokens.get(key) ?? (await this.#tokens.fetch(key, bearer, scopes, credential, context, signal));
       return send(token);
     }
     const takesBasic = challenges.some(({ scheme }) => scheme === "basic");
@@ -519,12 +520,7 @@ async function checkBlobAnswer<A extends AnswerHead>(
   isRange: boolean,
   host: string,
 ): Promise<BlobAnswer<A>> {
-  const entityTag = header(answer, "etag");
-  const checked = (offset: number): BlobAnswer<A> => ({
-    answer,
-    offset,
-    ...(entityTag === undefined || entityTag.startsWith("W/") ? {} : { entityTag }),
-  });
+  const checked = (offset: number): BlobAnswer<A> => ({ answer, offset });
   if (answer.status === 200 || (answer.status === 206 && isRange)) {
     try {
       refuseEncoding(answer, `blob ${descriptor.digest}`);

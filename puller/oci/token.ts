@@ -2,6 +2,7 @@
 // https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/
 
 import * as z from "zod";
+import { unlessAborted } from "../unless-aborted.ts";
 import type { Challenge } from "./challenge.ts";
 import type { Credential } from "./credentials.ts";
 import { judgeUrl, type EgressContext } from "./egress.ts";
@@ -46,10 +47,18 @@ export function pushScope(repository: string): string {
   return `repository:${repository}:pull,push`;
 }
 
+type Asking = {
+  readonly authorization: Promise<string>;
+  callers: number;
+  readonly abandoned: AbortController;
+};
+
 export class TokenCache {
   readonly #transport: Transport;
   readonly #nowMs: () => number;
   readonly #tokens = new Map<string, { readonly authorization: string; readonly untilMs: number }>();
+  /** Requests for tokens that are under way: lanes that meet the end of a token together share one. */
+  readonly #asking = new Map<string, Asking>();
 
   constructor(transport: Transport, nowMs: () => number = () => performance.now()) {
     this.#transport = transport;
@@ -63,15 +72,44 @@ export class TokenCache {
     return known.authorization;
   }
 
-  forget(key: string): void {
-    this.#tokens.delete(key);
+  /** Forgets a header that was refused; one that has taken its place meanwhile stays. */
+  forget(key: string, authorization: string | undefined): void {
+    if (this.#tokens.get(key)?.authorization === authorization) this.#tokens.delete(key);
   }
 
   /**
    * Asks the challenge's realm for a token for these scopes (`pullScope`, `pushScope`), whatever the challenge asks for. The
-   * credential goes to the realm only, after the egress policy has judged it.
+   * credential goes to the realm only, after the egress policy has judged it. Whoever comes while it is asked waits for the same
+   * answer; it is given up when nobody waits any more.
    */
   async fetch(
+    key: string,
+    challenge: Challenge,
+    scopes: readonly string[],
+    credential: Credential | undefined,
+    context: EgressContext,
+    signal: AbortSignal,
+  ): Promise<string> {
+    let asking = this.#asking.get(key);
+    if (asking === undefined) {
+      const abandoned = new AbortController();
+      const authorization = this.#ask(key, challenge, scopes, credential, context, abandoned.signal);
+      asking = { authorization, callers: 0, abandoned };
+      this.#asking.set(key, asking);
+    }
+    asking.callers += 1;
+    try {
+      return await unlessAborted(asking.authorization, signal);
+    } finally {
+      asking.callers -= 1;
+      if (asking.callers === 0) {
+        this.#asking.delete(key);
+        asking.abandoned.abort();
+      }
+    }
+  }
+
+  async #ask(
     key: string,
     challenge: Challenge,
     scopes: readonly string[],

@@ -149,8 +149,6 @@ export class Transport {
       const common = {
         connect: { ...tls, ...(lookup === undefined ? {} : { lookup: lookup as never }) },
         maxHeaderSize: limits.headerBytes,
-        headersTimeout: options.stallTimeoutMs,
-        bodyTimeout: options.stallTimeoutMs,
         keepAliveTimeout: 4_000,
         pipelining: 1,
         allowH2: false,
@@ -243,7 +241,9 @@ export class Transport {
         method: hop.method,
         headers: hop.headers,
         ...(sent === undefined ? {} : { body: typeof sent === "function" ? Readable.from(sent()) : sent }),
-        ...(hop.answerTimeoutMs === undefined ? {} : { headersTimeout: hop.answerTimeoutMs }),
+        // Of each request: a client that goes through a proxy by plain http takes those of its agent for none.
+        headersTimeout: hop.answerTimeoutMs ?? this.#options.stallTimeoutMs,
+        bodyTimeout: this.#options.stallTimeoutMs,
         signal,
       });
     } catch (error) {

@@ -65,16 +65,16 @@ export type BlobStream = {
   /** Offset of the first byte of `body` in the blob. May be 0 although more was asked for: the server ignored Range. */
   readonly offset: number;
   readonly body: AsyncIterable<Uint8Array>;
-  /** Entity tag of the answer, to be given back as `ifRange` when resuming. */
-  readonly entityTag?: string;
 };
 
-/** The part of a blob that is asked for; `ifRange` only when something is kept already. */
+/**
+ * The part of a blob that is asked for. Never with If-Range: a digest names one content for good, and what two servers of a content
+ * network, or a mirror and its registry, call it is not the same, so that a resumed pull would begin anew.
+ */
 export type BlobRange = {
   readonly offset: number;
   /** Absent: to the end. */
   readonly endExclusive?: number;
-  readonly ifRange?: string;
   /** Ask the registry itself: what mirrors gave had another digest. */
   readonly skipsMirrors?: boolean;
 };
@@ -83,7 +83,6 @@ export type BlobRange = {
 export type BlobAnswer<A extends AnswerHead> = {
   readonly answer: A;
   readonly offset: number;
-  readonly entityTag?: string;
 };
 
 /**

@@ -8,7 +8,8 @@ import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
 import { tuning } from "../transfer/tuning.ts";
-import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
+import { unlessAborted } from "../unless-aborted.ts";
+import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** A connection this much slower than the others is given up for another one. */
 const slowShare = 0.1;
@@ -47,6 +48,9 @@ export async function rangeBlob(
   const blob = plane.newBlob();
   const failed = new AbortController();
   const own = AbortSignal.any([signal, failed.signal]);
+  /** Aborted when every piece is there: a lane that a server told to wait has nothing to wait for then. */
+  const over = new AbortController();
+  const wanted = AbortSignal.any([own, over.signal]);
   const stop = (): void => {
     map.stop();
   };
@@ -62,6 +66,8 @@ export async function rangeBlob(
   let refusals = 0;
   const opened = new Set<number>();
   const active = new Set<Promise<void>>();
+  /** Of those that are active, lanes that wait for the server. */
+  let resting = 0;
   const running = new Map<number, Running>();
   /** Bytes per millisecond of pieces that are through, for comparison. */
   const rates: number[] = [];
@@ -91,6 +97,7 @@ export async function rangeBlob(
       .catch(fail)
       .finally(() => {
         active.delete(job);
+        if (map.firstIncomplete() === map.count) over.abort();
         plane.pool.release(lane);
       });
     active.add(job);
@@ -98,14 +105,16 @@ export async function rangeBlob(
 
   const fetchPiece = async (lane: LeasedLane, piece: number): Promise<void> => {
     let isOurs = true;
+    let wake: (() => void) | undefined;
     await withRetries(
       async (tellProgress) => {
-        // After a failure another lane may have gone on with it.
-        if (!isOurs && !map.claim(piece)) return;
+        wake?.();
+        // While this lane waited, another one may have gone on with the piece, or be there to do so.
+        if (!isOurs && (plane.pool.isCrowded || !map.claim(piece))) return;
         isOurs = false;
         const offset = map.start(piece) + map.done(piece);
         // Alone, a lane goes on from piece to piece on one answer, until another takes the next one.
-        const isRun = active.size <= 1;
+        const isRun = active.size - resting <= 1;
         const endExclusive = isRun ? map.sizeBytes : map.start(piece) + map.length(piece);
         const before = map.doneBytes();
         const cancelled = new AbortController();
@@ -147,15 +156,27 @@ export async function rangeBlob(
       },
       {
         policy: options.policy,
-        signal: own,
+        signal: wanted,
         ...(options.clock === undefined ? {} : { clock: options.clock }),
         onRetry: (error, attempt, waitMs) => {
-          if (error.code === "RegistryRateLimited" || error.context["status"] === 503)
-            plane.pool.backOff(performance.now());
+          backOffIfAsked(plane.pool, error);
+          const leave = plane.pool.rest();
+          resting += 1;
+          wake = () => {
+            leave();
+            resting -= 1;
+            wake = undefined;
+          };
           options.onRetry(error, attempt, waitMs);
         },
       },
-    );
+    )
+      .catch((error: unknown) => {
+        if (!over.signal.aborted || own.aborted) throw error;
+      })
+      .finally(() => {
+        wake?.();
+      });
   };
 
   const rateOf = ({ piece, sinceMs, fromBytes }: Running): number =>
@@ -182,8 +203,8 @@ export async function rangeBlob(
   };
 
   const forget = plane.pool.onFree(() => {
-    // A lane that finds everything in somebody's hands is free again at once, and would be offered at once, for ever.
-    if (!hasWork() || !map.hasUnclaimed) return;
+    // A lane that finds nothing to be had is free again at once, and would be offered at once, for ever.
+    if (!hasWork() || !map.hasUnclaimed(lead)) return;
     const lane = plane.pool.tryAcquire();
     if (lane !== undefined) spawn(lane);
   });
@@ -209,18 +230,4 @@ export async function rangeBlob(
     await hashed.catch(() => undefined);
     for (const thread of opened) plane.close(thread, blob);
   }
-}
-
-/** Waits for a promise, but not longer than until the signal is aborted. */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => {
-      reject(signal.reason as Error);
-    };
-    signal.addEventListener("abort", abort, { once: true });
-    promise.then(resolve, reject).finally(() => {
-      signal.removeEventListener("abort", abort);
-    });
-    if (signal.aborted) abort();
-  });
 }

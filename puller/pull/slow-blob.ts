@@ -5,10 +5,25 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
+import { backOffIfAsked, progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
 
-/** Fills the partial in order; the digest (hex) of what was written. Fails with AppError. */
+/** Fills the partial in order; the digest (hex) of what was written. Takes the place of a lane meanwhile. Fails with AppError. */
 export async function slowBlob(
+  partial: Partial,
+  descriptor: Descriptor,
+  options: FetchOptions,
+  signal: AbortSignal,
+): Promise<string> {
+  const { pool } = options.plane;
+  const lane = await pool.acquire(signal);
+  try {
+    return await fill(partial, descriptor, options, signal);
+  } finally {
+    pool.release(lane);
+  }
+}
+
+async function fill(
   partial: Partial,
   descriptor: Descriptor,
   options: FetchOptions,
@@ -18,7 +33,6 @@ export async function slowBlob(
   await partial.goOn();
   await options.follower?.follow(partial);
   let verifier = await hashWritten(partial, descriptor, signal);
-  let entityTag: string | undefined;
   await withRetries(
     async (tellProgress) => {
       const offset = verifier.bytes;
@@ -27,10 +41,9 @@ export async function slowBlob(
         const stream = await options.source.open(
           options.reference,
           descriptor,
-          { offset, ...rangeWay(options), ...(entityTag === undefined ? {} : { ifRange: entityTag }) },
+          { offset, ...rangeWay(options) },
           signal,
         );
-        entityTag = stream.entityTag;
         const enough = progressBytes(descriptor);
         await take(
           stream.body,
@@ -62,7 +75,10 @@ export async function slowBlob(
       policy: options.policy,
       signal,
       ...(options.clock === undefined ? {} : { clock: options.clock }),
-      onRetry: options.onRetry,
+      onRetry: (error, attempt, waitMs) => {
+        backOffIfAsked(options.plane.pool, error);
+        options.onRetry(error, attempt, waitMs);
+      },
     },
   );
   return verifier.finish();
@@ -113,6 +129,7 @@ async function take(
       }
     }
     windowBytes += chunk.length;
+    await options.plane.spend(chunk.length, signal);
     const elapsedMs = performance.now() - windowStartMs;
     if (elapsedMs < options.slowest.windowMs) continue;
     if (windowBytes < options.slowest.bytes) {

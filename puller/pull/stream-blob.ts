@@ -5,7 +5,7 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
+import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** Fills the partial in order, going on behind what is there; the digest (hex) of what was written. Fails with AppError. */
 export async function streamBlob(
@@ -39,7 +39,6 @@ export async function streamBlob(
     blob = plane.newBlob();
     await open();
   };
-  let entityTag: string | undefined;
   try {
     await open();
     await withRetries(
@@ -51,14 +50,10 @@ export async function streamBlob(
         map.claim(piece);
         let isTaken = false;
         try {
-          const found = await source.request(
+          const { answer } = await source.request(
             reference,
             descriptor,
-            {
-              offset,
-              ...rangeWay(options),
-              ...(offset > 0 && entityTag !== undefined ? { ifRange: entityTag } : {}),
-            },
+            { offset, ...rangeWay(options) },
             plane.asker({
               lane,
               blob,
@@ -70,8 +65,6 @@ export async function streamBlob(
             }),
             signal,
           );
-          const { answer } = found;
-          entityTag = found.entityTag;
           isTaken = answer.taken;
           if (!isTaken) throw unasked(descriptor, reference.registry, offset, answer.status);
           await answer.written;
@@ -95,7 +88,7 @@ export async function streamBlob(
         signal,
         ...(options.clock === undefined ? {} : { clock: options.clock }),
         onRetry: (error, attempt, waitMs) => {
-          if (error.code === "RegistryRateLimited") plane.pool.backOff(performance.now());
+          backOffIfAsked(plane.pool, error);
           options.onRetry(error, attempt, waitMs);
         },
       },

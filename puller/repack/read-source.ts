@@ -26,7 +26,6 @@ export async function* readSource(
   const { registry, reference, signal } = options;
   const verifier = new Verifier(descriptor);
   let body: AsyncIterator<Uint8Array> | undefined;
-  let entityTag: string | undefined;
   /** Bytes at the front of the answer that came before: the server knows no ranges. */
   let known = 0;
   let knowsRanges = true;
@@ -37,12 +36,10 @@ export async function* readSource(
       descriptor,
       {
         offset: knowsRanges ? offset : 0,
-        ...(offset > 0 && entityTag !== undefined ? { ifRange: entityTag } : {}),
         ...(options.skipsMirrors === true ? { skipsMirrors: true } : {}),
       },
       signal,
     );
-    entityTag = answer.entityTag;
     known = offset - answer.offset;
     return answer.body[Symbol.asyncIterator]();
   };

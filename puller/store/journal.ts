@@ -87,10 +87,11 @@ export async function noteSynced(handle: FileHandle, map: PieceMap, done: readon
 
 /** Takes over a journal of this run of the machine as its own; `done` becomes what is believed. */
 export async function adoptJournal(handle: FileHandle, descriptor: Descriptor, map: PieceMap): Promise<void> {
-  await createJournal(handle, descriptor, map);
   const table = Buffer.alloc(4 * map.count);
   for (let piece = 0; piece < map.count; piece += 1) table.writeInt32LE(map.done(piece), piece * 4);
+  // Before the head, which makes it one of this run of the machine: killed in between, what was written before a crash would count.
   await writeWhole(handle, table, journalPlace(map).done);
+  await createJournal(handle, descriptor, map);
 }
 
 /**

@@ -7,6 +7,7 @@ import type { FailureCode } from "../contract.ts";
 import { AppError, FastPathRefused } from "../oci/errors.ts";
 import { limits } from "../oci/limits.ts";
 import { networkError } from "../oci/network-error.ts";
+import { readBytes } from "./bandwidth.ts";
 import { headEnd, parseResponseHead, type ResponseHead } from "./response-head.ts";
 import type { LaneTarget } from "./messages.ts";
 import { openSocket } from "./open-socket.ts";
@@ -191,9 +192,12 @@ export class Connection {
    * would fail. Before a body there is room for a head and little more: what follows it in the same read has to be moved.
    */
   #room(): Buffer {
-    const isBody = this.#state === "body" && this.#settings.allowance === undefined;
-    const end = isBody ? this.#slab.length : this.#filled + slackBytes;
-    return this.#slab.subarray(this.#filled, Math.min(end, this.#slab.length));
+    const { allowance } = this.#settings;
+    let bytes = slackBytes;
+    if (this.#state === "body") {
+      bytes = allowance === undefined ? this.#slab.length : readBytes(Atomics.load(allowance, 0), slackBytes);
+    }
+    return this.#slab.subarray(this.#filled, Math.min(this.#filled + bytes, this.#slab.length));
   }
 
   #mayReceive(): boolean {

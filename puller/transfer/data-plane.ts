@@ -1,9 +1,11 @@
 // The threads that move bytes, as the main thread sees them: requests and answers in messages, progress in shared memory.
 
+import { setTimeout as delay } from "node:timers/promises";
 import type { FailureCode } from "../contract.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { FastPathRefused } from "../oci/errors.ts";
 import type { AnswerHead, Asker, Hop } from "../oci/transport.ts";
+import { refillAt } from "./bandwidth.ts";
 import { LanePool, type LeasedLane } from "./lane-pool.ts";
 import type { MachineLimits } from "./machine-limits.ts";
 import {
@@ -70,6 +72,8 @@ export class DataPlane {
   readonly #idleHashers: Thread[] = [];
   readonly #hashers: Thread[] = [];
   readonly #timers: NodeJS.Timeout[] = [];
+  /** Bytes that may still be received, shared with the lanes; undefined: no limit. */
+  readonly #allowance: Int32Array | undefined;
   #exchanges = 0;
   #blobs = 0;
   #receivedBytes = 0;
@@ -84,8 +88,9 @@ export class DataPlane {
       slabBytes: plan.slabBytes,
       ...(allowance === undefined ? {} : { allowance }),
     };
-    if (allowance !== undefined && bandwidthLimit !== undefined)
-      this.#refill(new Int32Array(allowance), bandwidthLimit);
+    this.#allowance = allowance === undefined ? undefined : new Int32Array(allowance);
+    if (this.#allowance !== undefined && bandwidthLimit !== undefined)
+      this.#refill(this.#allowance, bandwidthLimit);
     this.#timers.push(
       setInterval(() => {
         const utilization = Math.max(0, ...this.#threads.map((thread) => thread?.utilization() ?? 0));
@@ -104,6 +109,13 @@ export class DataPlane {
   /** Told of bytes that arrived, for the choice of the number of lanes. */
   addReceived(bytes: number): void {
     this.#receivedBytes += bytes;
+  }
+
+  /** Counts bytes that came by another way than a lane against the limit, and waits until there may be more. */
+  async spend(bytes: number, signal: AbortSignal): Promise<void> {
+    if (this.#allowance === undefined) return;
+    Atomics.sub(this.#allowance, 0, bytes);
+    while (Atomics.load(this.#allowance, 0) <= 0) await delay(refillMs, undefined, { signal });
   }
 
   newBlob(): number {
@@ -235,19 +247,13 @@ export class DataPlane {
     });
   }
 
-  /** Tops the allowance up by what the time since the last refill is worth; a fifth of a second's worth at most lies unused. */
+  /** Tops the allowance up, again and again. */
   #refill(allowance: Int32Array, bytesPerSecond: number): void {
-    let lastMs = performance.now();
-    let rest = 0;
-    const most = Math.min(2 ** 30, Math.max(64 * 1024, bytesPerSecond / 5));
+    const refill = refillAt(bytesPerSecond, performance.now());
     this.#timers.push(
       setInterval(() => {
-        const nowMs = performance.now();
-        rest += ((nowMs - lastMs) * bytesPerSecond) / 1000;
-        lastMs = nowMs;
-        const whole = Math.floor(Math.min(rest, most - Atomics.load(allowance, 0)));
-        rest -= Math.floor(rest);
-        if (whole > 0) Atomics.add(allowance, 0, whole);
+        const bytes = refill(performance.now(), Atomics.load(allowance, 0));
+        if (bytes > 0) Atomics.add(allowance, 0, bytes);
       }, refillMs),
     );
   }

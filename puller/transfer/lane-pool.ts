@@ -20,6 +20,7 @@ export class LanePool {
   readonly #free: number[] = [];
   #next = 0;
   #leased = 0;
+  #resting = 0;
   readonly #waiting = new Set<Waiting>();
   /** Blobs that would take more lanes if there were some. */
   readonly #wishes = new Set<() => void>();
@@ -74,9 +75,20 @@ export class LanePool {
     return () => this.#wishes.delete(wish);
   }
 
-  /** Whether a lane is to be given back, since fewer are allowed than are in use. */
+  /**
+   * Whether a lane is to be given back, since fewer are allowed than are in use. One that rests is not in use: else those that
+   * work would stop for others that were told to wait, and nothing would move.
+   */
   get isCrowded(): boolean {
-    return this.#leased > this.#state.lanes;
+    return this.#leased - this.#resting > this.#state.lanes;
+  }
+
+  /** A lane waits for its server; until the returned function is called, once, it keeps its place, in which nobody else asks. */
+  rest(): () => void {
+    this.#resting += 1;
+    return () => {
+      this.#resting -= 1;
+    };
   }
 
   look(sample: Omit<LaneSample, "isWanted">): void {

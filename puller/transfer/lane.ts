@@ -186,7 +186,11 @@ export class Lane {
       const room = map.length(piece) - map.done(piece);
       if (room === 0) {
         if (!isRun) return undefined;
-        while (piece + 1 - map.hashedPieces > lead && !map.isStopped) map.waitForHash(map.hashedPieces, 100);
+        for (;;) {
+          const { hashedPieces } = map;
+          if (piece + 1 < hashedPieces + lead || map.isStopped) break;
+          map.waitForHash(hashedPieces, 100);
+        }
         // Whoever has the next piece, or has begun it, goes on with it.
         if (map.done(piece + 1) > 0 || !map.claim(piece + 1)) return undefined;
         map.release(piece);

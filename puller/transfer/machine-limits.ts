@@ -35,8 +35,7 @@ function read(path: string): string | undefined {
 }
 
 /** Reads the limits of this process. A container sees its own cgroup at the mount's root. */
-export function machineLimits(): MachineLimits {
-  const root = "/sys/fs/cgroup";
+export function machineLimits(root = "/sys/fs/cgroup"): MachineLimits {
   const quota =
     quotaProcessors(read(`${root}/cpu.max`)) ??
     quotaProcessors(read(`${root}/cpu/cpu.cfs_quota_us`), read(`${root}/cpu/cpu.cfs_period_us`) ?? "");

@@ -104,9 +104,10 @@ export class PieceMap {
     return undefined;
   }
 
-  /** Whether there is a piece that `claimNext` would find, were there no bound: one to be had now or once the hash is further. */
-  get hasUnclaimed(): boolean {
-    for (let piece = this.firstIncomplete(); piece < this.count; piece += 1) {
+  /** Whether there is a piece that `claimNext` would find. */
+  hasUnclaimed(lead = Number.POSITIVE_INFINITY): boolean {
+    const end = Math.min(this.count, this.hashedPieces + lead);
+    for (let piece = this.firstIncomplete(); piece < end; piece += 1) {
       if (!this.isComplete(piece) && Atomics.load(this.#cells, headCells + this.count + piece) === 0)
         return true;
     }

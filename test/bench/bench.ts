@@ -171,7 +171,9 @@ export class Bench {
   /** Our own server, with what nginx does not do. */
   async origin(
     artifacts: readonly Artifact[],
-    options: Pick<OriginOptions, "bytesPerSecond" | "haltAfterBytes"> & { readonly isTls?: boolean } = {},
+    options: Pick<OriginOptions, "bytesPerSecond" | "haltAfterBytes" | "isChunked"> & {
+      readonly isTls?: boolean;
+    } = {},
   ): Promise<Origin> {
     const { isTls = false, ...others } = options;
     const tlsDirectory = isTls ? this.folder("origin") : undefined;

@@ -18,6 +18,8 @@ export type ClientOptions = {
   /** The only CPU that the client may use. */
   readonly cpu?: number;
   readonly name?: string;
+  /** Further flags of the puller. */
+  readonly flags?: readonly string[];
 };
 
 type Step = { readonly argv: readonly string[]; readonly env?: Readonly<Record<string, string>> };
@@ -49,7 +51,7 @@ function blobUrl({ server, artifact }: Target, { digest }: Content): string {
 /** `puller pull` into a store. Its figures: `fetchedBytes`, and `settlingSeconds` from the last byte to the published model. */
 export function pullerPull(puller: Puller, target: Target, options: ClientOptions = {}): Variant {
   const variant = client("puller", target, options, (place) => ({
-    argv: [...puller.argv, ...pullArguments(target, place)],
+    argv: [...puller.argv, ...pullArguments(target, place), ...(options.flags ?? [])],
     env: puller.env,
   }));
   return {

@@ -76,6 +76,10 @@ export type BlobServer = {
   readonly requests: readonly BlobRequest[];
   /** Requests for files. */
   readonly fileRequests: readonly BlobRequest[];
+  /** Most files that were sent at the same time. */
+  readonly mostAtOnce: number;
+  /** Bytes that were given to sockets and have not left this process. */
+  unsentBytes(): number;
   /** Replaces how answers are, and forgets the requests. */
   behave(behaviour: (request: BlobRequest) => Behaviour | undefined): void;
   /** Other connections are refused from now on; those that are open are reset. */
@@ -106,6 +110,8 @@ export async function startBlobServer(
   let behaviourOf: (request: BlobRequest) => Behaviour | undefined = () => undefined;
   const sockets = new Map<Socket, number>();
   let connections = 0;
+  let atOnce = 0;
+  let mostAtOnce = 0;
 
   const onRequest = (incoming: IncomingMessage): void => {
     const { socket, url: path = "/", headers } = incoming;
@@ -140,7 +146,12 @@ export async function startBlobServer(
         });
       if (wanted === digestOf(config)) return answer(socket, request, config, undefined, {});
       if (file === undefined) return answer(socket, request, Buffer.alloc(0), undefined, { status: 404 });
-      return answer(socket, request, file.content, request.range, behaviourOf(request) ?? {});
+      mostAtOnce = Math.max(mostAtOnce, (atOnce += 1));
+      try {
+        await answer(socket, request, file.content, request.range, behaviourOf(request) ?? {});
+      } finally {
+        atOnce -= 1;
+      }
     };
     send().catch(() => socket.destroy());
   };
@@ -169,10 +180,15 @@ export async function startBlobServer(
     get fileRequests() {
       return fileRequests;
     },
+    get mostAtOnce() {
+      return mostAtOnce;
+    },
+    unsentBytes: () => [...sockets.keys()].reduce((sum, { writableLength }) => sum + writableLength, 0),
     behave: (behaviour) => {
       behaviourOf = behaviour;
       requests = [];
       fileRequests = [];
+      mostAtOnce = 0;
     },
     stop: async () => {
       for (const socket of sockets.keys()) socket.destroy();
@@ -226,8 +242,9 @@ async function answer(
     if (behaviour.isChunked === true) socket.write(`${chunk.length.toString(16)}\r\n`);
     let isDrained = socket.write(chunk);
     if (behaviour.isChunked === true) isDrained = socket.write("\r\n");
-    if (behaviour.gapMs !== undefined) await wait(behaviour.gapMs);
-    else if (!isDrained)
+    // Not behind the last bytes: who has them asks for the next at once.
+    if (behaviour.gapMs !== undefined && position + step < end) await wait(behaviour.gapMs);
+    else if (behaviour.gapMs === undefined && !isDrained)
       await Promise.race([
         new Promise((resolve) => socket.once("drain", resolve)),
         new Promise((resolve) => socket.once("close", resolve)),

@@ -8,6 +8,7 @@ import { runCommand } from "../../cluster/run-command.ts";
 import type { Bench } from "../bench.ts";
 import { pullArchive, pullArguments, pullerPull } from "../clients.ts";
 import { gibibyte, mebibyte } from "../content.ts";
+import { pullHalf } from "../pull-half.ts";
 import type { Goal, Scenario, Variant } from "../scenario.ts";
 import { zeros } from "../sparse.ts";
 import { weightsArchive } from "../weights-archive.ts";
@@ -90,7 +91,7 @@ const peakMemory: Scenario = {
   id: "T11",
   area: "pull",
   title: "peak RSS, whatever the size",
-  method: `Blobs of 1 MiB and 2 GiB, eight of 256 MiB, 300 of 1 MiB, one of 2 GiB with a cap of 100 MiB/s on each connection and by TLS, a tar+zstd layer of 1 GiB, and one of 200 GiB, from nginx to memory. The last one is watched for ${watchedSeconds} s and stopped then (SIGTERM): a volume that promises 300 GiB takes it, and what was written is taken out of the file again while it runs, which changes no byte because the content is zeros. RSS is the process's own, without page cache.`,
+  method: `Blobs of 1 MiB and 2 GiB, eight of 256 MiB, 300 of 1 MiB, one of 2 GiB with a cap of 100 MiB/s on each connection, by TLS, resumed from its middle and in chunks (the slower path), a tar+zstd layer of 1 GiB, and one of 200 GiB, from nginx to memory. The last one is watched for ${watchedSeconds} s and stopped then (SIGTERM): a volume that promises 300 GiB takes it, and what was written is taken out of the file again while it runs, which changes no byte because the content is zeros. RSS is the process's own, without page cache.`,
   prepare: async (bench) => {
     const [storage] = bench.storages;
     if (storage === undefined) return [];
@@ -135,6 +136,19 @@ const peakMemory: Scenario = {
       ...(tls === undefined || large === undefined
         ? []
         : [pullerPull(bench.puller, { server: tls, artifact: large.artifact }, { name: "2 GiB by TLS" })]),
+      ...(large === undefined || server === undefined
+        ? []
+        : [
+            {
+              ...pullerPull(bench.puller, { server, artifact: large.artifact }, { name: "2 GiB, resumed" }),
+              before: async (place: string) => pullHalf(bench, large.artifact, place),
+            },
+            pullerPull(
+              bench.puller,
+              { server: await bench.origin([large.artifact], { isChunked: true }), artifact: large.artifact },
+              { name: "2 GiB in chunks" },
+            ),
+          ]),
       ...(archives === undefined
         ? []
         : [

@@ -1,54 +1,13 @@
 // T9, T10 and T12: a killed pull goes on, the end of a pull, and a start that finds everything there.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, statfsSync } from "node:fs";
 import { join } from "node:path";
-import type { PullProgress } from "../../../puller/contract.ts";
-import { runCommand, waitFor } from "../../cluster/run-command.ts";
-import type { Bench } from "../bench.ts";
-import { pullArguments, pullerPull, pullFigures, type Target } from "../clients.ts";
+import { runCommand } from "../../cluster/run-command.ts";
+import { pullArguments, pullerPull, pullFigures } from "../clients.ts";
 import { gibibyte, mebibyte } from "../content.ts";
-import { cleanEnvironment } from "../measure.ts";
+import { pullHalf } from "../pull-half.ts";
 import type { Scenario, Variant } from "../scenario.ts";
-import { freePort } from "../servers/blob-server.ts";
 import { sparseFile } from "../sparse.ts";
-
-/** Pulls until the server has sent what it sends and the puller has taken it all, and kills the puller then. */
-async function pullAndKill(
-  bench: Bench,
-  target: Target,
-  isAllSent: () => boolean,
-  store: string,
-): Promise<void> {
-  const address = `127.0.0.1:${await freePort()}`;
-  const [program = "", ...args] = [...bench.puller.argv, ...pullArguments(target, store)];
-  const child = spawn(program, [...args, `--progress-address=${address}`], {
-    stdio: "ignore",
-    env: { ...cleanEnvironment(bench.scratch), ...bench.puller.env },
-  });
-  const ended = once(child, "exit");
-  try {
-    let former = -1;
-    await waitFor(
-      "the pull to stand still",
-      async () => {
-        if (child.exitCode !== null) throw new Error(`the puller ended with ${child.exitCode}`);
-        const progress = await fetch(`http://${address}/progress`)
-          .then(async (answer) => (await answer.json()) as PullProgress)
-          .catch(() => undefined);
-        const bytes = progress?.completedBytes ?? 0;
-        const stands = isAllSent() && bytes > 0 && bytes === former;
-        former = bytes;
-        return stands;
-      },
-      { timeoutMs: 120_000, intervalMs: bench.isTiny ? 100 : 500 },
-    );
-  } finally {
-    child.kill("SIGKILL");
-    await ended;
-  }
-}
 
 const resume: Scenario = {
   id: "T9",
@@ -70,10 +29,7 @@ const resume: Scenario = {
       const resumed: Variant = {
         ...pull,
         before: async (place) => {
-          const halting = await bench.origin([artifact], { haltAfterBytes: sizeBytes / 2 });
-          const isAllSent = (): boolean => halting.sentBytes() >= sizeBytes / 2;
-          await pullAndKill(bench, { server: halting, artifact }, isAllSent, place);
-          await halting.stop();
+          await pullHalf(bench, artifact, place);
           sentBefore = link.sentBytes();
         },
         after: async (place, run, isThorough) => ({

@@ -17,6 +17,8 @@ export type OriginOptions = {
   readonly bytesPerSecond?: number;
   /** After so many bytes of blobs, on whatever connections, no further one is sent and all requests hang. */
   readonly haltAfterBytes?: number;
+  /** Blobs come in chunks, without a length. */
+  readonly isChunked?: boolean;
   /** A folder for keys and certificate: then by TLS. */
   readonly tlsDirectory?: string;
 };
@@ -85,7 +87,7 @@ export async function startOrigin(options: OriginOptions): Promise<Origin> {
     const length = last - first + 1;
     response.writeHead(isPartial ? 206 : 200, {
       "content-type": "application/octet-stream",
-      "content-length": length,
+      ...(options.isChunked === true ? {} : { "content-length": length }),
       "accept-ranges": "bytes",
       ...(isPartial ? { "content-range": `bytes ${first}-${last}/${content.sizeBytes}` } : {}),
     });

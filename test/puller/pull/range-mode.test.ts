@@ -1,4 +1,5 @@
-import { rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type * as RangeBlob from "../../../puller/pull/range-blob.ts";
@@ -10,6 +11,7 @@ import {
   type BlobServer,
 } from "../../registry/blob-server.ts";
 import { startForwardProxy } from "../../registry/forward-proxy.ts";
+import { makeServerCertificate } from "../../registry/test-certificates.ts";
 import { filesBelow } from "../store-assertions.ts";
 import {
   expectModel,
@@ -105,6 +107,8 @@ describe("what a server may do to a range costs little, and never a wrong byte",
       const once = await succeed();
       expect(once.report?.transfer).toMatchObject({ rangedBlobs: 1, streamedBlobs: 0 });
       expect(once.warnings.join("\n")).toMatch(/range|no bytes from/);
+      // A refusal may announce a body that never comes: nobody waits for that.
+      expect(once.warnings.join("\n")).not.toContain("no byte for too long");
       rmSync(store, { recursive: true });
       behave(later(behaviour, 1_000));
       const always = await succeed();
@@ -162,6 +166,30 @@ describe("what a server may do to a range costs little, and never a wrong byte",
       expect(warnings.join("")).toContain("the slower path takes this blob");
     } finally {
       await proxy.stop();
+    }
+  });
+
+  test("a tunnel through a proxy to a registry by TLS: the slower path, since such a socket gives its bytes to no buffer of ours", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "ocimodel-tunnel-"));
+    const secure = await startBlobServer(files, await makeServerCertificate(directory, "127.0.0.1"));
+    const proxy = await startForwardProxy();
+    try {
+      const options = { caFiles: [join(directory, "ca.crt")], environment: { HTTPS_PROXY: proxy.url } };
+      const { error, report, warnings } = await smallPull(secure, store, options);
+      expect(error?.message).toBeUndefined();
+      expectModel(store, secure, files);
+      expect(report?.transfer?.fallbacks).toEqual({ "a proxy": 1 });
+      expect(warnings.join("")).toContain("the slower path takes this blob");
+      expect(new Set(proxy.requests.map(({ method }) => method))).toEqual(new Set(["CONNECT"]));
+      // And without the proxy the lanes speak TLS themselves.
+      rmSync(store, { recursive: true });
+      const direct = await smallPull(secure, store, { caFiles: options.caFiles });
+      expect(direct.report?.transfer).toMatchObject({ rangedBlobs: 1, fallbacks: {} });
+      expectModel(store, secure, files);
+    } finally {
+      await proxy.stop();
+      await secure.stop();
+      rmSync(directory, { recursive: true, force: true });
     }
   });
 
@@ -228,16 +256,14 @@ describe("what a server may do to a range costs little, and never a wrong byte",
     expect(report?.transfer?.hedgedPieces).toBeGreaterThan(0);
   });
 
-  test("429 with Retry-After is waited for, and lanes become fewer for all", async () => {
+  test("429 with Retry-After: lanes become fewer for all", async () => {
     let refused = 0;
     behave((request) => {
       if ((request.range?.first ?? 0) < 4 * pieceBytes || refused === 3) return undefined;
       refused += 1;
       return { status: 429, headers: { "retry-after": "1" } };
     });
-    const startedMs = performance.now();
     const { warnings } = await succeed();
-    expect(performance.now() - startedMs).toBeGreaterThan(900);
     expect(warnings.some((each) => each.includes('"waitMs":1000'))).toBe(true);
     // One lane is left, which goes on from piece to piece on one answer; four would ask for each of twenty pieces.
     const last = server.fileRequests.findLastIndex(({ status }) => status === 429);

@@ -7,8 +7,17 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { describeUnless } from "../../cluster/suites.ts";
 import { startBlobServer, type BlobServer } from "../../registry/blob-server.ts";
 import { runPuller, type PullerRun } from "../run-puller.ts";
-import { expectNoWrongByte } from "../store-assertions.ts";
-import { expectModel, freshStore, noise, seededRandom, smallPull, smallTuning } from "./small-pulls.ts";
+import { journalPlace } from "../../../puller/store/journal.ts";
+import { expectNoWrongByte, sha256 } from "../store-assertions.ts";
+import {
+  expectModel,
+  freshStore,
+  noise,
+  pieceBytes,
+  seededRandom,
+  smallPull,
+  smallTuning,
+} from "./small-pulls.ts";
 
 /** A few seeded calls for each failure; every occurrence by OCIMODEL_SYSCALLS=all. */
 const isFull = process.env["OCIMODEL_SYSCALLS"] === "all";
@@ -68,7 +77,7 @@ describeUnless(straceUnavailable(), "system calls that fail", () => {
       {
         // One thread for the file system, so that calls come in nearly the same order each time.
         env: { OCIMODEL_TEST_TUNING: smallTuning, UV_THREADPOOL_SIZE: "1" },
-        prefix: ["strace", "-f", "-qq", "-o", trace, "-e", traceAll].concat(
+        prefix: ["strace", "-f", "-qq", "-y", "-o", trace, "-e", traceAll].concat(
           inject === undefined ? [] : ["-e", `inject=${inject}`],
           // Quicker, but strace 6.1 injects no signals with it.
           inject?.includes("signal=") === true ? [] : ["--seccomp-bpf"],
@@ -124,6 +133,67 @@ describeUnless(straceUnavailable(), "system calls that fail", () => {
     expectModel(store, of, served);
     rmSync(store, { recursive: true, force: true });
   };
+
+  test.each([
+    ["a large blob and a small one", files],
+    ["a small one alone", files.slice(1)],
+  ])(
+    "%s: what becomes visible was synced before, and then the directory that names it",
+    async (_name, served) => {
+      const store = freshStore();
+      const alone = await startBlobServer(served);
+      const { run, lines } = await traced(alone, store, undefined);
+      await alone.stop();
+      expect(run.exitCode).toBe(0);
+      // One thread makes all of these calls but the writes of lanes: where one begins, those before it have ended.
+      const made = lines.flatMap((line) => {
+        const [, name, text] = /^\d+ +([a-z0-9]+)\((.*)$/.exec(line) ?? [];
+        return name === undefined || text === undefined ? [] : { name, text };
+      });
+      const first = (name: string, text: string, from = 0): number =>
+        made.findIndex((call, index) => index >= from && call.name === name && call.text.includes(text));
+      const last = (names: readonly string[], text: string, before: number): number =>
+        made.findLastIndex(
+          (call, index) => index < before && names.includes(call.name) && call.text.includes(text),
+        );
+      /** The index of a sync of `path` between two calls; fails where there is none. */
+      const syncedBetween = (path: string, after: number, before: number): void => {
+        const index = first("fsync", `<${path}>`, after);
+        expect({ path, after, index, before, isThere: index !== -1 && index < before }).toMatchObject({
+          isThere: true,
+        });
+      };
+      const changes = ["pwrite64", "ftruncate"];
+      const published = first("rename", `, "${store}/models/`);
+      const [aside = ""] = /"([^"]+)"/.exec(made[published]?.text ?? "")?.slice(1) ?? [];
+      expect(aside).toContain("/staging/");
+      for (const { content } of served) {
+        const linked = first("link", `, "${store}/.ocimodel/blobs/sha256/${sha256(content)}"`);
+        const [part = ""] = /"([^"]+)"/.exec(made[linked]?.text ?? "")?.slice(1) ?? [];
+        expect(part).toMatch(/\.part$/);
+        syncedBetween(part, last(changes, `<${part}>`, linked), linked);
+      }
+      const lastBlob = last(["link"], `, "${store}/.ocimodel/blobs/`, published);
+      syncedBetween(`${store}/.ocimodel/blobs/sha256`, lastBlob, published);
+      syncedBetween(aside, last(["link", "mkdir"], `"${aside}`, published), published);
+      const sealed = first("rename", `, "${store}/.ocimodel/seals/`);
+      syncedBetween(`${store}/models`, published, sealed);
+      // What a run after a crash of the machine believes is noted behind a sync that began behind the note before.
+      const place = journalPlace({
+        sizeBytes: large.content.length,
+        count: Math.ceil(large.content.length / pieceBytes),
+      });
+      let from = 0;
+      for (const [index, { name, text }] of made.entries()) {
+        const [, offset] = /, (\d+)(?:\)| <unfinished)/.exec(text) ?? [];
+        if (name !== "pwrite64" || Number(offset) !== place.synced) continue;
+        const sync = first("fdatasync", ".part>", from);
+        expect(sync !== -1 && sync < index).toBe(true);
+        from = index;
+      }
+      rmSync(store, { recursive: true, force: true });
+    },
+  );
 
   test.each([
     ["ENOSPC", 73],

@@ -3,13 +3,14 @@ import { chmod, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type * as OciTypes from "../../../puller/oci/types.ts";
 import type * as Journal from "../../../puller/store/journal.ts";
 import { blobPath, type StoreLayout } from "../../../puller/store/layout.ts";
 import type * as OpenStore from "../../../puller/store/open-store.ts";
 import type * as Partials from "../../../puller/store/partial.ts";
 import type * as PieceMaps from "../../../puller/transfer/piece-map.ts";
+import { waitFor } from "../../cluster/run-command.ts";
 import { importCompiled } from "../../compiled/compiled-puller.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { startBlobServer } from "../../registry/blob-server.ts";
@@ -36,8 +37,8 @@ afterEach(() => {
 });
 
 /** The one partial gets the name of a process that is gone; its path. */
-function orphan(boot?: string): string {
-  const ingest = join(directory, ".ocimodel/ingest", descriptor.digest.replace("sha256:", ""));
+function orphan(boot?: string, { digest } = descriptor): string {
+  const ingest = join(directory, ".ocimodel/ingest", digest.replace("sha256:", ""));
   const [name = ""] = readdirSync(ingest);
   const [random, host, ownBoot] = name.split("-");
   const dead = `${random}-${host}-${boot ?? ownBoot}-999999999-1.part`;
@@ -145,6 +146,94 @@ describe("a partial whose writer was killed", () => {
   });
 });
 
+describe("a partial without a journal", () => {
+  test.each([
+    ["on the same run of the machine: by its length", undefined, 100_000],
+    ["with a machine that has gone down since: nothing", "00000000", 0],
+  ])("of a writer that is gone, %s", async (_name, boot, believed) => {
+    const small = { digest: digestOf("small"), sizeBytes: 200_000 } as OciTypes.Descriptor;
+    const first = await Partial.create(layout, small);
+    await first.append(content.subarray(0, 100_000));
+    await first.keep();
+    orphan(boot, small);
+    const second = await Partial.adopt(layout, small);
+    expect(second.doneBytes).toBe(believed);
+    await second.discard();
+  });
+});
+
+describe("what is synced behind the writing", () => {
+  /** Has the next syncs of data take until the test says so, or fail. */
+  const holdSyncs = async (partial: Partials.Partial, error?: Error) => {
+    const reader = await partial.openReader();
+    const gate = Promise.withResolvers<undefined>();
+    const spy = vi
+      .spyOn(Object.getPrototypeOf(reader) as typeof reader, "datasync")
+      .mockImplementation(async () => {
+        await gate.promise;
+        if (error !== undefined) throw error;
+      });
+    await reader.close();
+    onTestFinished(() => {
+      spy.mockRestore();
+    });
+    return { spy, end: () => gate.resolve(undefined) };
+  };
+  /** Bytes of each piece that a run after a crash of the machine would believe. */
+  const synced = async (partial: Partials.Partial): Promise<readonly number[]> => {
+    const reader = await partial.openReader();
+    const table = Buffer.alloc(4 * partial.map.count);
+    await reader.read(table, 0, table.length, journalPlace(partial.map).synced);
+    await reader.close();
+    return Array.from({ length: partial.map.count }, (_, piece) => table.readInt32LE(4 * piece));
+  };
+
+  test("counts from the end of the sync on, and as it was when that began: never what was written meanwhile", async () => {
+    const partial = await Partial.create(layout, descriptor);
+    await partial.append(content.subarray(0, pieceBytes + 100));
+    const { spy, end } = await holdSyncs(partial);
+    partial.syncBehind(1);
+    await partial.append(content.subarray(pieceBytes + 100, 3 * pieceBytes));
+    // One at a time, and none for what is not enough.
+    partial.syncBehind(1);
+    expect(spy).toHaveBeenCalledTimes(1);
+    expect(await synced(partial)).toEqual([0, 0, 0, 0, 0, 0]);
+    end();
+    await waitFor("the note", async () => (await synced(partial))[0] !== 0, { intervalMs: 2 });
+    expect(await synced(partial)).toEqual([pieceBytes, 100, 0, 0, 0, 0]);
+    partial.syncBehind(3 * pieceBytes);
+    expect(spy).toHaveBeenCalledTimes(1);
+    await waitFor("another one", () => {
+      partial.syncBehind(pieceBytes);
+      return spy.mock.calls.length === 2;
+    });
+    await partial.discard();
+  });
+
+  test("that fails is no sync: nothing is noted, and what was written is never published", async () => {
+    const partial = await Partial.create(layout, descriptor);
+    await partial.append(content);
+    const { end } = await holdSyncs(partial, Object.assign(new Error("lost"), { code: "EIO" }));
+    partial.syncBehind(1);
+    end();
+    await expect(partial.publish(sha256(content))).rejects.toMatchObject({ code: "StorageFailed" });
+    expect(filesBelow(join(directory, ".ocimodel/blobs"))).toEqual([]);
+    expect(filesBelow(join(directory, ".ocimodel/ingest"))).toEqual([]);
+  });
+
+  test("of a blob that began anew in the meantime is noted nowhere", async () => {
+    const partial = await Partial.create(layout, descriptor);
+    await partial.append(content.subarray(0, 2 * pieceBytes));
+    const { end } = await holdSyncs(partial);
+    partial.syncBehind(1);
+    const restarted = partial.restart();
+    end();
+    await restarted;
+    expect(await synced(partial)).toEqual([0, 0, 0, 0, 0, 0]);
+    await partial.discard();
+  });
+});
+
 describe("a journal", () => {
   const withFile = async <T>(work: (handle: Awaited<ReturnType<typeof open>>) => Promise<T>): Promise<T> => {
     const handle = await open(join(directory, "journal"), "w+");
@@ -206,6 +295,44 @@ describe("a journal", () => {
       entry.writeInt32LE(bytes);
       await handle.write(entry, 0, 4, journalPlace(map).done + 4);
       expect(await readJournal(handle, descriptor)).toBeUndefined();
+    });
+  });
+
+  test("that is taken over after a crash of the machine, by a run that is killed at that: the next believes no more", async () => {
+    await withFile(async (handle) => {
+      const map = new PieceMap(700_001, pieceBytes);
+      await createJournal(handle, descriptor, map);
+      const { head, done } = journalPlace(map);
+      const block = Buffer.alloc(4096);
+      await handle.read(block, 0, 4096, head);
+      const text = block.toString("utf8", 0, block.indexOf(0)).replace(/"boot":"[^"]*"/, '"boot":"another"');
+      await handle.write(Buffer.concat([Buffer.from(text), Buffer.alloc(64)]), 0, undefined, head);
+      // Written before the crash, of which 7 bytes were synced.
+      const written = Buffer.alloc(4);
+      written.writeInt32LE(pieceBytes);
+      await handle.write(written, 0, 4, done);
+      await noteSynced(handle, map, [7]);
+      const believed = await readJournal(handle, descriptor);
+      expect(believed?.doneBytes()).toBe(7);
+      // Killed after each of its writes.
+      for (let writes = 0; writes <= 3; writes += 1) {
+        const copy = await open(join(directory, `copy-${writes}`), "w+");
+        await copy.write(readFileSync(join(directory, "journal")), 0, undefined, 0);
+        let left = writes;
+        const dying = new Proxy(copy, {
+          get: (target, name) => {
+            const value = Reflect.get(target, name) as unknown;
+            if (typeof value !== "function") return value;
+            return async (...args: unknown[]) => {
+              if ((left -= 1) < 0) throw new Error("killed");
+              return (value as (...all: unknown[]) => unknown).apply(target, args);
+            };
+          },
+        });
+        await adoptJournal(dying, descriptor, believed as PieceMaps.PieceMap).catch(() => undefined);
+        expect((await readJournal(copy, descriptor))?.doneBytes() ?? 0).toBeLessThanOrEqual(7);
+        await copy.close();
+      }
     });
   });
 

@@ -1,6 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { createSecureContext, createServer as createTlsServer } from "node:tls";
+import { createSecureContext, createServer as createTlsServer, type TlsOptions } from "node:tls";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -26,10 +26,7 @@ afterEach(() => {
 });
 
 /** A server that does with each connection what is said; its port. */
-async function serve(
-  onSocket: (socket: Socket) => void,
-  tls?: { key: Buffer; cert: Buffer },
-): Promise<number> {
+async function serve(onSocket: (socket: Socket) => void, tls?: TlsOptions): Promise<number> {
   const sockets = new Set<Socket>();
   const take = (socket: Socket): void => {
     sockets.add(socket);
@@ -323,6 +320,93 @@ describe("a connection", () => {
     // Nobody who is not trusted.
     const { error } = await get(open(port, {}, true));
     expect(error).toMatchObject({ code: "TLSUntrusted" });
+  });
+
+  test("speaks HTTP/1.1 only, also with a server that would rather speak HTTP/2", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "ocimodel-connection-"));
+    cleanups.push(() => {
+      rmSync(directory, { recursive: true, force: true });
+    });
+    const { keyFile, certificateFile } = await makeServerCertificate(directory, "127.0.0.1");
+    const offered: (readonly string[])[] = [];
+    const port = await serve((socket) => socket.on("data", () => socket.write(`${head(3)}abc`)), {
+      key: readFileSync(keyFile),
+      cert: readFileSync(certificateFile),
+      ALPNCallback: ({ protocols }) => {
+        offered.push(protocols);
+        return protocols.includes("h2") ? "h2" : protocols[0];
+      },
+    });
+    const secureContext = createSecureContext({ ca: readFileSync(join(directory, "ca.crt")) });
+    expect((await get(open(port, { secureContext }, true))).body.toString()).toBe("abc");
+    expect(offered).toEqual([["http/1.1"]]);
+  });
+
+  test("keeps bytes of the body that come while its head is still being parsed, in whatever records", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "ocimodel-connection-"));
+    cleanups.push(() => {
+      rmSync(directory, { recursive: true, force: true });
+    });
+    const { keyFile, certificateFile } = await makeServerCertificate(directory, "127.0.0.1");
+    const content = body(60_000);
+    const port = await serve(
+      (socket) =>
+        socket.on("data", () => {
+          // One segment with several records: the first read has the head, and reading stops, but what was decrypted comes all the same.
+          socket.cork();
+          socket.write(head(content.length));
+          for (let position = 0; position < content.length; position += 4_000)
+            socket.write(content.subarray(position, position + 4_000));
+          socket.uncork();
+        }),
+      { key: readFileSync(keyFile), cert: readFileSync(certificateFile) },
+    );
+    const secureContext = createSecureContext({ ca: readFileSync(join(directory, "ca.crt")) });
+    for (let time = 0; time < 5; time += 1) {
+      const received = await get(open(port, { secureContext }, true));
+      expect(received.error).toBeUndefined();
+      expect(received.body.equals(content)).toBe(true);
+    }
+  });
+
+  test("dials no address that is not public where a server named the host", async () => {
+    let connections = 0;
+    const port = await serve(() => {
+      connections += 1;
+    });
+    const target = { isSecure: false, hostname: "localhost", port, isGuarded: true };
+    const connection = new Connection(target, Buffer.allocUnsafeSlow(slabBytes), settings);
+    cleanups.push(() => {
+      connection.close();
+    });
+    expect((await get(connection)).error).toMatchObject({ code: "PolicyRefused" });
+    expect(connections).toBe(0);
+  });
+
+  test.runIf(process.platform === "linux")(
+    "is probed by the kernel while it is idle: a router that forgot it is found out",
+    async () => {
+      const port = await answering((socket) => {
+        socket.write(`${head(3)}abc`);
+      });
+      const connection = open(port);
+      await get(connection);
+      const remote = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+      // Of a socket with nothing under way, timer 2 is that of keep-alive.
+      await waitFor("the timer of keep-alive", () =>
+        readFileSync("/proc/net/tcp", "utf8")
+          .split("\n")
+          .map((line) => line.trim().split(/\s+/))
+          .some((fields) => fields[2] === remote && fields[3] === "01" && fields[5]?.startsWith("02:")),
+      );
+      expect(connection.isUsable).toBe(true);
+    },
+  );
+
+  test("with a server that takes connections and never shakes hands is given up in time", async () => {
+    const port = await serve(() => undefined);
+    const { error } = await get(open(port, { connectTimeoutMs: 200 }, true));
+    expect(error).toMatchObject({ code: "RegistryUnreachable", message: expect.stringContaining("in time") });
   });
 
   test("that nobody listens for is told as unreachable", async () => {

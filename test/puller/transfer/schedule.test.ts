@@ -1,8 +1,16 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir, totalmem } from "node:os";
+import { dirname, join } from "node:path";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { isAsked } from "../../../puller/transfer/lane.ts";
 import { LanePool, type LeasedLane } from "../../../puller/transfer/lane-pool.ts";
-import { limitBytes, quotaProcessors } from "../../../puller/transfer/machine-limits.ts";
+import {
+  limitBytes,
+  machineLimits,
+  quotaProcessors,
+  type MachineLimits,
+} from "../../../puller/transfer/machine-limits.ts";
 import { PieceMap, pieceBytesFor } from "../../../puller/transfer/piece-map.ts";
 import {
   backOff,
@@ -42,6 +50,46 @@ describe("limits of the machine", () => {
     ["x", undefined],
   ])("memory limit %j is %j bytes", (text, bytes) => {
     expect(limitBytes(text)).toBe(bytes);
+  });
+});
+
+describe("limits of this process", () => {
+  const read = (files: Readonly<Record<string, string>>): MachineLimits => {
+    const root = mkdtempSync(join(tmpdir(), "ocimodel-cgroup-"));
+    onTestFinished(() => {
+      rmSync(root, { recursive: true, force: true });
+    });
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(root, name)), { recursive: true });
+      writeFileSync(join(root, name), text);
+    }
+    return machineLimits(root);
+  };
+  const all = { processors: availableParallelism(), memoryBytes: totalmem() };
+  test("are those of the machine without a cgroup's, and with one that sets none", () => {
+    expect(read({})).toEqual(all);
+    expect(read({ "cpu.max": "max 100000\n", "memory.max": "max\n" })).toEqual(all);
+    expect(
+      read({
+        "cpu/cpu.cfs_quota_us": "-1\n",
+        "cpu/cpu.cfs_period_us": "100000\n",
+        "memory/memory.limit_in_bytes": "9223372036854771712\n",
+      }),
+    ).toEqual(all);
+  });
+  test("are those of its cgroup, of either version, and never more than the machine has", () => {
+    expect(read({ "cpu.max": "100000 100000\n", "memory.max": "67108864\n" })).toEqual({
+      processors: 1,
+      memoryBytes: 64 * MiB,
+    });
+    expect(
+      read({
+        "cpu/cpu.cfs_quota_us": "50000\n",
+        "cpu/cpu.cfs_period_us": "100000\n",
+        "memory/memory.limit_in_bytes": "134217728\n",
+      }),
+    ).toEqual({ processors: 1, memoryBytes: 128 * MiB });
+    expect(read({ "cpu.max": "99900000 100000\n", "memory.max": `${2 ** 50}\n` })).toEqual(all);
   });
 });
 
@@ -166,6 +214,27 @@ describe("the number of lanes", () => {
 });
 
 describe("the pool of lanes", () => {
+  test("is not crowded by lanes that rest, and lends nobody their place", () => {
+    const pool = new LanePool({ threads: 1, lanes: 4, mostLanes: 4 }, 0);
+    const lanes = [1, 2, 3, 4].map(() => pool.tryAcquire() as LeasedLane);
+    const wakes = [pool.rest(), pool.rest()];
+    pool.backOff(0);
+    expect([pool.lanes, pool.isCrowded]).toEqual([2, false]);
+    pool.backOff(0);
+    expect([pool.lanes, pool.isCrowded]).toEqual([1, true]);
+    // One of those that work leaves: the other one stays.
+    pool.release(lanes[0] as LeasedLane);
+    expect(pool.isCrowded).toBe(false);
+    expect(pool.tryAcquire()).toBeUndefined();
+    // Woken, each is one too many.
+    wakes[0]?.();
+    expect(pool.isCrowded).toBe(true);
+    pool.release(lanes[1] as LeasedLane);
+    expect(pool.isCrowded).toBe(false);
+    wakes[1]?.();
+    expect(pool.isCrowded).toBe(true);
+  });
+
   test("never lends more than allowed, never the same twice, and nobody waits while one is free", async () => {
     type Action = "acquire" | "release" | "abort" | "backOff";
     await fc.assert(
@@ -267,7 +336,7 @@ describe("a map of pieces", () => {
             expect(twin.firstIncomplete()).toBe(first === -1 ? map.count : first);
             expect(twin.doneBytes()).toBe(done.reduce((sum, each) => sum + each, 0));
             expect(twin.contiguousBytes()).toBe(first === -1 ? sizeBytes : first * 8 + (done[first] ?? 0));
-            expect(twin.hasUnclaimed).toBe(complete.some((each, index) => !each && !claimed.has(index)));
+            expect(twin.hasUnclaimed()).toBe(complete.some((each, index) => !each && !claimed.has(index)));
           }
           const next = twin.claimNext();
           const free = done.findIndex((each, index) => each < map.length(index) && !claimed.has(index));
@@ -279,6 +348,7 @@ describe("a map of pieces", () => {
   test("gives no piece too far ahead of the hash", () => {
     const map = new PieceMap(80, 8);
     expect([map.claimNext(2), map.claimNext(2), map.claimNext(2)]).toEqual([0, 1, undefined]);
+    expect([map.hasUnclaimed(2), map.hasUnclaimed(3), map.hasUnclaimed()]).toEqual([false, true, true]);
     map.setDone(0, 8);
     map.setHashedPieces(1);
     expect(map.claimNext(2)).toBe(2);
