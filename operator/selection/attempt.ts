@@ -146,7 +146,9 @@ export function attempt(
     isTooLarge: matching.length === 0 && refused.some(({ obstacle: found }) => found.kind === "memory"),
     nearMisses: () => nearMisses(sifted, demand),
     headroomBytes: () => {
-      headroomBytes ??= matching.reduce((most, node) => Math.max(most, headroom(node, demand)), 0);
+      // Devices are those of the whole group; RAM each node has its own.
+      const nodes = way === undefined ? matching : sifted.samples;
+      headroomBytes ??= nodes.reduce((most, node) => Math.max(most, headroom(node, demand)), 0);
       return headroomBytes;
     },
     message:

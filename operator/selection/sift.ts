@@ -34,6 +34,8 @@ export type Sifted = {
   /** Nodes that the pod fits, by name, and their names. */
   readonly matching: readonly NodeHardware[];
   readonly matchingNames: readonly string[];
+  /** One node of each group of which some match: what lasts is the same for all of it. */
+  readonly samples: readonly NodeHardware[];
   /** Of these, the names of those with room now. */
   readonly freeNames: readonly string[];
   readonly refused: readonly Refused[];
@@ -48,16 +50,16 @@ export function sift(grouped: GroupedNodes, demand: PodDemand): Sifted {
   const refused: Refused[] = [];
   // 1: fits; 2: fits, but others hold what it needs. By place, so that the lists are in the order of names without sorting them.
   const marks = new Uint8Array(grouped.nodes.length);
-  let isAnyFitting = false;
+  const samples: NodeHardware[] = [];
   for (const group of grouped.groups) {
     const found = hardwareObstacle(group.sample, demand);
-    if (found === undefined) isAnyFitting = siftGroup(group, demand, marks, refused) || isAnyFitting;
-    else refused.push({ obstacle: found, sample: group.sample, nodes: group.nodes });
+    if (found !== undefined) refused.push({ obstacle: found, sample: group.sample, nodes: group.nodes });
+    else if (siftGroup(group, demand, marks, refused)) samples.push(group.sample);
   }
   const matching: NodeHardware[] = [];
   const matchingNames: string[] = [];
   const freeNames: string[] = [];
-  if (isAnyFitting) {
+  if (samples.length > 0) {
     for (let place = 0; place < marks.length; place += 1) {
       const mark = marks[place];
       const node = mark === 0 ? undefined : grouped.nodes[place];
@@ -72,6 +74,7 @@ export function sift(grouped: GroupedNodes, demand: PodDemand): Sifted {
   return {
     matching,
     matchingNames,
+    samples,
     freeNames,
     refused,
     taken:
