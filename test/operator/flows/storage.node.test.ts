@@ -100,8 +100,8 @@ describeNode("storage on a real node", () => {
   const modelsOn = (path: string): readonly string[] => readdirSync(join(path, "models"));
   const blobsOn = (path: string): readonly string[] => readdirSync(join(path, ".ocimodel/blobs/sha256"));
 
-  // Two lives at a time: where dozens of pods start at once on two cores, pullers do not get to keep their turns.
-  describe("two Models that share layers, three replicas each, from the first start to their end", () => {
+  // Three lives at a time: with more, pods would start by the dozen on two cores.
+  describe("from the first start to the end, on claims that outlive their Models and as image volumes", () => {
     test.concurrent(
       "on a claim of somebody else: it is waited for, and stays with all that is on it",
       { timeout: lifeTimeoutMs },
@@ -182,9 +182,44 @@ describeNode("storage on a real node", () => {
           expect(images).toContain(`${proxy.host}/images/mount@${models.digest(tag)}`);
       },
     );
+
+    test.concurrent(
+      "a claim that is retained outlives its Model, and is used again by one of the same name",
+      { timeout: lifeTimeoutMs },
+      async () => {
+        const { apply, kubectl, gone } = ground;
+        const models = await publishCounted(ground.open, proxy, "ai/kept");
+        const path = await volume("kept", "kept-store");
+        const spec = {
+          ...fileServer,
+          source: models.source("two"),
+          storage: { type: "PersistentVolumeClaim", storageClassName: className, retention: "Retain" },
+        };
+        const expected = { count: 1, digest: models.digest("two"), content: models.content("two") };
+        await apply("kept", spec);
+        const before = await serving(ground, "kept", expected);
+        await kubectl("delete", "model", "kept");
+        await waitFor(
+          "its pods to go",
+          async () => (await kubectl("get", "pods", "-l", "ocimodel.dev/model=kept", "-o", "name")) === "",
+          { timeoutMs: 120_000 },
+        );
+        expect(await kubectl("get", "pvc", "kept-store", "-o", "jsonpath={.status.phase}")).toBe("Bound");
+        expect(modelsOn(path)).toHaveLength(1);
+        const mark = models.now();
+        await apply("kept", { ...spec, storage: { ...spec.storage, retention: "Delete" } });
+        await serving(ground, "kept", { ...expected, except: before });
+        expect(models.fetchedSince(mark)).toBe(0);
+        // It has an owner now, and goes with it.
+        await gone("kept");
+        expect(await kubectl("get", "pvc", "-o", "name")).not.toContain("kept-store");
+      },
+    );
+
+    describeImageVolume(() => ground);
   });
 
-  describe("the same", () => {
+  describe("from the first start to the end, on a claim of the operator, a node's copy and volumes of pods", () => {
     test.concurrent(
       "on a claim that the operator makes for one and the other names: bound where the first pod fits, cleared of what neither uses, gone with its Model",
       { timeout: lifeTimeoutMs },
@@ -270,9 +305,7 @@ describeNode("storage on a real node", () => {
         await kubectl("delete", "pvc", "node-cache");
       },
     );
-  });
 
-  describe("the same where nothing is shared, and what else is promised", () => {
     test.concurrent(
       "each pod by itself, on disk and in RAM: as much is reserved, all is fetched by each, and nothing stays on the node",
       { timeout: lifeTimeoutMs },
@@ -309,41 +342,6 @@ describeNode("storage on a real node", () => {
         });
       },
     );
-
-    test.concurrent(
-      "a claim that is retained outlives its Model, and is used again by one of the same name",
-      { timeout: lifeTimeoutMs },
-      async () => {
-        const { apply, kubectl, gone } = ground;
-        const models = await publishCounted(ground.open, proxy, "ai/kept");
-        const path = await volume("kept", "kept-store");
-        const spec = {
-          ...fileServer,
-          source: models.source("two"),
-          storage: { type: "PersistentVolumeClaim", storageClassName: className, retention: "Retain" },
-        };
-        const expected = { count: 1, digest: models.digest("two"), content: models.content("two") };
-        await apply("kept", spec);
-        const before = await serving(ground, "kept", expected);
-        await kubectl("delete", "model", "kept");
-        await waitFor(
-          "its pods to go",
-          async () => (await kubectl("get", "pods", "-l", "ocimodel.dev/model=kept", "-o", "name")) === "",
-          { timeoutMs: 120_000 },
-        );
-        expect(await kubectl("get", "pvc", "kept-store", "-o", "jsonpath={.status.phase}")).toBe("Bound");
-        expect(modelsOn(path)).toHaveLength(1);
-        const mark = models.now();
-        await apply("kept", { ...spec, storage: { ...spec.storage, retention: "Delete" } });
-        await serving(ground, "kept", { ...expected, except: before });
-        expect(models.fetchedSince(mark)).toBe(0);
-        // It has an owner now, and goes with it.
-        await gone("kept");
-        expect(await kubectl("get", "pvc", "-o", "name")).not.toContain("kept-store");
-      },
-    );
-
-    describeImageVolume(() => ground);
   });
 
   describeNodeCache(() => ({ ground, proxy }));
