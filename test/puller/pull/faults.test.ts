@@ -436,14 +436,13 @@ describeUnless(registryUnavailable(), "faults", () => {
     const store = freshStore();
     let sentMs = 0;
     let signalled: Promise<void> | undefined;
+    // Of the blob that stalls: another one's becomes a blob at any moment.
+    const ingest = join(store, ".ocimodel/ingest", first);
     const partial = (): number =>
-      filesBelow(join(store, ".ocimodel/ingest")).reduce(
+      filesBelow(ingest).reduce(
         (most, name) =>
           // A partial may become a blob between the two looks.
-          Math.max(
-            most,
-            statSync(join(store, ".ocimodel/ingest", name), { throwIfNoEntry: false })?.size ?? 0,
-          ),
+          Math.max(most, statSync(join(ingest, name), { throwIfNoEntry: false })?.size ?? 0),
         0,
       );
     proxy.setFaults([on(blob, { kind: "stall", afterBytes: 123_456 })]);
