@@ -223,7 +223,7 @@ export const options: readonly Option[] = [
     value: "SECONDS",
     default: "600",
     commands: ["inspect", "pull", "repack"],
-    help: "give up after this long without progress",
+    help: "give up after this long without progress; inspect on a terminal after 30",
   },
   {
     name: "termination-log",
@@ -291,6 +291,8 @@ export type CommandLine =
       readonly command: CommandName;
       /** Values of an option, from the flags or else the environment or the default; empty when there are none. */
       readonly values: (name: string) => readonly string[];
+      /** Whether an option has a value that is not its default. */
+      readonly isStated: (name: string) => boolean;
     };
 
 function usage(message: string, command?: CommandName): AppError {
@@ -365,7 +367,9 @@ export function parseCommandLine(
       }
     }
   }
-  return { kind: "command", command, values };
+  const isStated = (name: string): boolean =>
+    given.has(name) || (environment[environmentName(name)] ?? "") !== "";
+  return { kind: "command", command, values, isStated };
 }
 
 /** A switch from the environment. */

@@ -30,7 +30,7 @@ export async function runInspect(
     throw new AppError("InvalidUsage", "--tags goes with one --reference and without --index");
   }
   const registry = await openRegistry(line, world, log);
-  const policy = retryPolicy(line);
+  const policy = retryPolicy(line, world);
   let reportedMs = performance.now();
   const onProgress = (done: number, total: number): void => {
     if (done === total || performance.now() - reportedMs < discoveryReportMs) return;

@@ -44,7 +44,7 @@ export async function runPull(
     exclude: line.values("exclude"),
     concurrency: numberValue(line, "concurrency", { min: 1, max: 64, isWhole: true }),
     ...bandwidthLimit(line),
-    policy: retryPolicy(line),
+    policy: retryPolicy(line, world),
     // A connection that drips holds a pull up as one that is silent does.
     slowest: { bytes: 2048 * stallSeconds, windowMs: 2000 * stallSeconds },
   };

@@ -4,7 +4,7 @@ import { numberValue } from "../command-line.ts";
 import { AppError } from "../oci/errors.ts";
 import { shownReference } from "../oci/reference.ts";
 import { defaultRetryPolicy } from "../oci/retry.ts";
-import type { Command } from "./command.ts";
+import type { Command, World } from "./command.ts";
 
 export function parseMirrors(
   values: readonly string[],
@@ -21,9 +21,20 @@ export function parseMirrors(
   });
 }
 
-export function retryPolicy(line: Command): typeof defaultRetryPolicy {
-  return {
-    ...defaultRetryPolicy,
-    budgetMs: numberValue(line, "retry-budget", { min: 0, max: 86_400 }) * 1000,
-  };
+/** Whether a person at a terminal waits for the answer to a question. */
+export function isAwaited(line: Command, world: World): boolean {
+  return line.command === "inspect" && world.stderr.isTTY === true;
+}
+
+/** For a person who waits: an answer soon, milliseconds. A pod has longer, since nobody looks. */
+const awaitedPolicy: typeof defaultRetryPolicy = {
+  ...defaultRetryPolicy,
+  longestWaitMs: 5_000,
+  budgetMs: 30_000,
+};
+
+export function retryPolicy(line: Command, world: World): typeof defaultRetryPolicy {
+  const stated = numberValue(line, "retry-budget", { min: 0, max: 86_400 }) * 1000;
+  if (!isAwaited(line, world)) return { ...defaultRetryPolicy, budgetMs: stated };
+  return line.isStated("retry-budget") ? { ...awaitedPolicy, budgetMs: stated } : awaitedPolicy;
 }

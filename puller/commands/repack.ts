@@ -52,7 +52,7 @@ export async function runRepack(
     include: line.values("include"),
     exclude: line.values("exclude"),
     ...(journal === undefined ? {} : { journal }),
-    policy: retryPolicy(line),
+    policy: retryPolicy(line, world),
   };
   parseTarget(request.to);
   const registry = await openRegistry(line, world, log);

@@ -14,6 +14,8 @@ export const limits = {
   /** Page of a tag list, bytes. */
   tagPageBytes: 4 * 1024 * 1024,
   tagPages: 100,
+  /** All pages of a tag list together, bytes: over a hundred thousand tags, of which a model needs a handful. */
+  tagListBytes: 16 * 1024 * 1024,
   /** Pages of a list of referrers: what is attached to a model is a handful. */
   referrerPages: 4,
   /** Layers of one manifest: the largest models have some hundred files. */

@@ -229,16 +229,18 @@ class HttpRegistry implements WritableRegistry {
   async listTags(reference: Reference, signal: AbortSignal): Promise<readonly string[]> {
     const endpoint = this.#origin(reference);
     const tags: string[] = [];
+    let bytes = 0;
     let next: URL | undefined = this.#url(endpoint, reference, "tags/list?n=1000");
     for (let page = 0; next !== undefined; page += 1) {
-      if (page === limits.tagPages) {
+      if (page === limits.tagPages || bytes > limits.tagListBytes) {
+        const most = page === limits.tagPages ? `${limits.tagPages} pages` : `${limits.tagListBytes} bytes`;
         throw new AppError(
           "InvalidArtifact",
-          `${endpoint.context.registry.host} lists more than ${limits.tagPages} pages of tags`,
+          `${endpoint.context.registry.host} lists more than ${most} of tags for ${reference.repository}; name the variants one by one, or in an index`,
         );
       }
       const url: URL = next;
-      const { names, link } = await this.#retrying(signal, async () => {
+      const { names, link, size } = await this.#retrying(signal, async () => {
         const { answer } = await this.#authorized(
           endpoint,
           reference,
@@ -252,12 +254,11 @@ class HttpRegistry implements WritableRegistry {
           await answer.discard();
           throw statusError(answer, "tags", endpoint.context.registry.host);
         }
-        const document = parseJsonObject(
-          await readCapped(answer, limits.tagPageBytes, "the tag list"),
-          "tag list",
-        );
-        return { names: document["tags"], link: header(answer, "link") };
+        const body = await readCapped(answer, limits.tagPageBytes, "the tag list");
+        const document = parseJsonObject(body, "tag list");
+        return { names: document["tags"], link: header(answer, "link"), size: body.length };
       });
+      bytes += size;
       if (Array.isArray(names))
         tags.push(...names.filter((name): name is string => typeof name === "string"));
       next = nextPage(link, url);

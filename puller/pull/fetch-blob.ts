@@ -21,17 +21,15 @@ export async function hasBlob(layout: StoreLayout, descriptor: Descriptor): Prom
   return isWholeBlob(blobPath(layout, descriptor.digest), descriptor.sizeBytes);
 }
 
-/** Fetches a blob that is not there. A digest that does not match costs one clean try more, without mirrors. Fails with AppError. */
+/** Fetches a blob that is not there into a partial of this process. A digest that does not match costs one clean try more, without mirrors. Fails with AppError. */
 export async function fetchBlob(
   descriptor: Descriptor,
+  first: Partial,
   options: FetchOptions,
   signal: AbortSignal,
 ): Promise<Verified> {
   for (let attempt = 1; ; attempt += 1) {
-    const partial =
-      attempt === 1
-        ? await Partial.adopt(options.layout, descriptor)
-        : await Partial.create(options.layout, descriptor);
+    const partial = attempt === 1 ? first : await Partial.create(options.layout, descriptor);
     const watch = watchPartial(partial, options);
     try {
       const way = attempt === 1 ? options : { ...options, skipsMirrors: true };

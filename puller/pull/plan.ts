@@ -93,9 +93,12 @@ function distinct(files: readonly PlannedFile[]): readonly PlannedFile[] {
 /** What the volume has, and what the plan still needs of it. */
 export type SpaceNeed = { readonly bytes: number; readonly inodes: number };
 
-/** Space for the blobs that are missing, and for archives once more unpacked (at least their own size). */
-export function spaceNeed(plan: PullPlan, missing: readonly Descriptor[]): SpaceNeed {
-  const blobs = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+/**
+ * Space for the blobs that are missing, without the `startedBytes` of them that partial files take already, and for archives once
+ * more unpacked (at least their own size).
+ */
+export function spaceNeed(plan: PullPlan, missing: readonly Descriptor[], startedBytes = 0): SpaceNeed {
+  const blobs = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, -startedBytes);
   const unpacked = plan.archives.reduce((sum, { descriptor }) => sum + descriptor.sizeBytes, 0);
   // A blob, its directory of partials, the model's directories, staging and the seal.
   return { bytes: blobs + unpacked, inodes: missing.length * 2 + plan.files.length + 16 };

@@ -10,14 +10,15 @@ import { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
 import type { Descriptor, Digest, Reference, Registry } from "../oci/types.ts";
+import { beginPartial } from "../store/begin-partial.ts";
 import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
-import { removeOrphans } from "../store/partial.ts";
+import { removeOrphans, startedBytes } from "../store/orphans.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
-import { Turns, type TurnOptions } from "../store/turn.ts";
+import { defaultTurnTimes, Turns, type TurnOptions } from "../store/turn.ts";
 import { noteUse } from "../store/note-use.ts";
 import { keepUse } from "../store/uses.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
@@ -132,7 +133,7 @@ async function fetchAndPublish(
   // A file that lost a link looks touched, and would be read once more.
   for (const blob of await removeOrphans(layout, present))
     await stamp(layout, blobPath(layout, blob.digest), blob);
-  await refuseWithoutSpace(layout, spaceNeed(plan, missing));
+  await refuseWithoutSpace(layout, spaceNeed(plan, missing, await startedBytes(layout, missing)));
   log.info(
     {
       reference: formatReference(pinned),
@@ -214,7 +215,22 @@ async function fetchAll(
   const turnOfGroup = reference.digest ?? first.digest;
   let largeLeft = missing.filter(({ sizeBytes }) => sizeBytes >= largeBlobBytes).length;
   try {
-    const fetchOne = async (blob: Descriptor, ownSignal: AbortSignal): Promise<void> => {
+    const isThere = async (blob: Descriptor): Promise<boolean> => hasBlob(layout, blob);
+    const found = (blob: Descriptor): void => {
+      progress.add(blob.sizeBytes, "volume");
+      if (blob.sizeBytes >= largeBlobBytes) largeLeft -= 1;
+      progress.completeFile();
+    };
+    const fetchOne = async (blob: Descriptor, hasTurn: boolean, ownSignal: AbortSignal): Promise<void> => {
+      const times = turns?.times ?? defaultTurnTimes;
+      const partial = await beginPartial(
+        { layout, descriptor: blob, hasTurn, times, isThere: async () => isThere(blob) },
+        ownSignal,
+      );
+      if (partial === undefined) {
+        found(blob);
+        return;
+      }
       const isLarge = blob.sizeBytes >= largeBlobBytes;
       const follower = unpacking.follower(blob);
       const options: FetchOptions = {
@@ -231,16 +247,10 @@ async function fetchAll(
         ...(clock === undefined ? {} : { clock }),
         ...(follower === undefined ? {} : { follower }),
       };
-      const verified = await fetchBlob(blob, options, ownSignal);
+      const verified = await fetchBlob(blob, partial, options, ownSignal);
       const note = blob.sizeBytes < smallBlobBytes ? remember : stamp;
       await note(layout, blobPath(layout, blob.digest), blob, verified);
       if (isLarge) largeLeft -= 1;
-      progress.completeFile();
-    };
-    const isThere = async (blob: Descriptor): Promise<boolean> => hasBlob(layout, blob);
-    const found = (blob: Descriptor): void => {
-      progress.add(blob.sizeBytes, "volume");
-      if (blob.sizeBytes >= largeBlobBytes) largeLeft -= 1;
       progress.completeFile();
     };
     const { grouped, single } = inTurns(missing);
@@ -250,7 +260,7 @@ async function fetchAll(
           blob.digest,
           async () => isThere(blob),
           each,
-          async () => fetchOne(blob, each),
+          async (hasTurn) => fetchOne(blob, hasTurn, each),
         );
         if (how === "done by another") found(blob);
       });
@@ -260,11 +270,11 @@ async function fetchAll(
         for (const blob of grouped) if (!(await isThere(blob))) return false;
         return true;
       };
-      const how = await waiting.take(turnOfGroup, areThere, ownSignal, async () =>
+      const how = await waiting.take(turnOfGroup, areThere, ownSignal, async (hasTurn) =>
         eachOf(grouped, concurrency, ownSignal, async (blob, each) => {
           // Whoever had the turn before may have brought a part of them.
           if (await isThere(blob)) found(blob);
-          else await fetchOne(blob, each);
+          else await fetchOne(blob, hasTurn, each);
         }),
       );
       if (how === "done by another") for (const blob of grouped) found(blob);

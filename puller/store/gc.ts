@@ -155,7 +155,7 @@ export async function collectGarbage(layout: StoreLayout, options: GcOptions): P
         continue;
       }
       await rm(sealFile(layout, name), { force: true });
-      await rm(aside, { recursive: true, force: true });
+      await removeAside(aside);
       await removeUse(layout, name);
       removedModels.push(name);
     }
@@ -166,7 +166,7 @@ export async function collectGarbage(layout: StoreLayout, options: GcOptions): P
         await putBack(aside, blobPath(layout, digest));
         continue;
       }
-      await rm(aside, { recursive: true, force: true });
+      await removeAside(aside);
       removedBlobs += 1;
       freedBytes += bytesOf.get(digest) ?? 0;
     }
@@ -217,6 +217,15 @@ async function setAside<K>(layout: StoreLayout, path: string, key: K, aside: Map
   }
 }
 
+/** On a file server, a directory stays while a reader has a file of it open; garbage collection comes again. */
+const heldOpen: ReadonlySet<string> = new Set(["ENOTEMPTY", "EBUSY"]);
+
+async function removeAside(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true }).catch((error: NodeJS.ErrnoException) => {
+    if (!heldOpen.has(error.code ?? "")) throw error;
+  });
+}
+
 /** Undoes setAside, unless something new has taken the place. */
 async function putBack(aside: string, path: string): Promise<void> {
   try {
@@ -256,7 +265,7 @@ async function removeLeftovers(
     if (status !== undefined && nowMs - status.ctimeMs > minimumAgeMs) staged.push(path);
   }
   // All were looked at first: deleting a link makes the file that others share young again.
-  for (const path of staged) await rm(path, { recursive: true, force: true });
+  for (const path of staged) await removeAside(path);
   const models = new Set(await readdir(layout.models).catch(() => []));
   for (const { name, writtenMs } of await listUses(layout)) {
     if (!models.has(name) && nowMs - writtenMs > minimumAgeMs) await removeUse(layout, name);

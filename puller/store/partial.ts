@@ -1,6 +1,5 @@
 // A partial file of one blob: one writing process each, kept when that dies, taken over by the next, published by its digest.
 
-import { createHash, randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import {
   chmod,
@@ -9,24 +8,20 @@ import {
   lstat,
   mkdir,
   open,
-  readFile,
-  readdir,
   rename,
   rm,
   rmdir,
   unlink,
   type FileHandle,
 } from "node:fs/promises";
-import { hostname } from "node:os";
-import { dirname, join } from "node:path";
-import { digestAlgorithm, digestHex } from "../oci/digest.ts";
+import { basename, dirname, join } from "node:path";
+import { digestAlgorithm, digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { PieceMap } from "../transfer/piece-map.ts";
 import { syncDirectory } from "./durability.ts";
 import {
   adoptJournal,
-  bootIdentity,
   createJournal,
   journaledBlobBytes,
   journalPlace,
@@ -34,97 +29,8 @@ import {
   readJournal,
 } from "./journal.ts";
 import { blobPath, ingestDirectory, type StoreLayout } from "./layout.ts";
+import { lookForPartials, newPartialName, releasePartial, type Orphan } from "./orphans.ts";
 import { onVolume } from "./storage-error.ts";
-
-/** A partial of another machine that was not written to for this long has lost its writer, milliseconds. */
-const foreignOrphanAgeMs = 600_000;
-
-const namePattern = /^[0-9a-f]{16}-([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-(\d+)\.part$/;
-
-/** Start time of a process in clock ticks; with the pid it names a process for good. Empty when it is gone. */
-async function startTicks(pid: number): Promise<string> {
-  try {
-    const text = await readFile(`/proc/${pid}/stat`, "utf8");
-    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function mark(text: string): string {
-  return createHash("sha256").update(text).digest("hex").slice(0, 8);
-}
-
-/** What marks partials of this process; the same for all of them. */
-let ownMark: Promise<string> | undefined;
-
-async function makeOwnMark(): Promise<string> {
-  const ticks = (await startTicks(process.pid)) || "0";
-  return `${mark(hostname())}-${mark(bootIdentity())}-${process.pid}-${ticks}`;
-}
-
-async function newName(): Promise<string> {
-  ownMark ??= makeOwnMark();
-  return `${randomBytes(8).toString("hex")}-${await ownMark}.part`;
-}
-
-/** A partial without a writer: how to take it over (a copy where the writer may still live elsewhere), and its length. */
-type Orphan = {
-  readonly path: string;
-  readonly how: "rename" | "copy";
-  readonly sizeBytes: number;
-  /** Whether the machine has gone down since it was written: what was not synced may be missing in it. */
-  readonly isSameBoot: boolean;
-};
-
-async function orphan(path: string, name: string): Promise<Orphan | undefined> {
-  const status = await lstat(path).catch(() => undefined);
-  // Two links: it is a blob by now, whose other name was to go.
-  if (status === undefined || !status.isFile() || status.nlink !== 1) return undefined;
-  const writer = await deadWriter(name, status.mtimeMs);
-  return writer && { path, sizeBytes: status.size, ...writer };
-}
-
-/** Whose name a partial has, if that process is gone. */
-async function deadWriter(
-  name: string,
-  writtenMs: number,
-): Promise<Pick<Orphan, "how" | "isSameBoot"> | undefined> {
-  const [, host, boot, pid, ticks] = namePattern.exec(name) ?? [];
-  if (host === undefined) return undefined;
-  const isSameBoot = boot === mark(bootIdentity());
-  if (host === mark(hostname())) {
-    // A container that starts again has the same host name and other processes; a machine that does, none of the old ones.
-    if (isSameBoot && (await startTicks(Number(pid))) === ticks) return undefined;
-    return { how: "rename", isSameBoot };
-  }
-  return Date.now() - writtenMs > foreignOrphanAgeMs ? { how: "copy", isSameBoot } : undefined;
-}
-
-/**
- * Removes what dead processes left of blobs that are on the volume by now, such as the other name of a blob whose writer was killed
- * before it removed that. Gives those blobs whose file was changed by it.
- */
-export async function removeOrphans<T extends Pick<Descriptor, "digest">>(
-  layout: StoreLayout,
-  blobs: readonly T[],
-): Promise<readonly T[]> {
-  const begun = new Set(await readdir(layout.ingest).catch(() => []));
-  const changed: T[] = [];
-  for (const blob of blobs.filter(({ digest }) => begun.has(digestHex(digest)))) {
-    const directory = ingestDirectory(layout, blob.digest);
-    for (const name of await readdir(directory).catch(() => [])) {
-      const path = join(directory, name);
-      const status = await lstat(path).catch(() => undefined);
-      if (status === undefined || (await deadWriter(name, status.mtimeMs)) === undefined) continue;
-      await unlink(path).catch(() => undefined);
-      if (status.nlink > 1) changed.push(blob);
-    }
-    // Empty by now, unless another process is fetching the same blob.
-    await rmdir(directory).catch(() => undefined);
-  }
-  return changed;
-}
 
 /** Makes a file and its directory, which another process that has just published the blob may be removing at this moment. */
 async function openNew(path: string): Promise<FileHandle> {
@@ -171,7 +77,7 @@ export class Partial {
   static async create(layout: StoreLayout, descriptor: Descriptor): Promise<Partial> {
     return onVolume(`making a partial file of ${descriptor.digest}`, async () => {
       const directory = ingestDirectory(layout, descriptor.digest);
-      const path = join(directory, await newName());
+      const path = join(directory, await newPartialName());
       const handle = await openNew(path);
       const partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
       if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
@@ -180,16 +86,17 @@ export class Partial {
   }
 
   /**
-   * Takes over the partial with the most bytes whose writer is gone, or makes a fresh one. What is there is hashed before it
-   * counts: of a dead writer only the bytes on the volume can be believed.
+   * Takes over the partial with the most bytes whose writer is gone. What is there is hashed before it counts: of a dead writer
+   * only the bytes on the volume can be believed. Where there is none: `fresh`, or one that is made.
    */
-  static async adopt(layout: StoreLayout, descriptor: Descriptor): Promise<Partial> {
-    const directory = ingestDirectory(layout, descriptor.digest);
-    const names = await readdir(directory).catch(() => []);
+  static async adopt(
+    layout: StoreLayout,
+    descriptor: Descriptor,
+    orphans?: readonly Orphan[],
+    fresh?: Partial,
+  ): Promise<Partial> {
     let best: Partial | undefined;
-    for (const name of names) {
-      const found = await orphan(join(directory, name), name);
-      if (found === undefined) continue;
+    for (const found of orphans ?? (await lookForPartials(layout, descriptor.digest)).orphans) {
       const partial = await Partial.#takeOver(layout, descriptor, found);
       if (partial === undefined) continue;
       const [more, less] =
@@ -199,7 +106,9 @@ export class Partial {
       await less?.discard();
       best = more;
     }
-    return best ?? Partial.create(layout, descriptor);
+    if (best === undefined) return fresh ?? Partial.create(layout, descriptor);
+    await fresh?.discard();
+    return best;
   }
 
   /** Undefined when another process was quicker, or when nothing of it can be believed. */
@@ -208,12 +117,16 @@ export class Partial {
     descriptor: Descriptor,
     { path, how, isSameBoot }: Orphan,
   ): Promise<Partial | undefined> {
-    const own = join(dirname(path), await newName());
+    const own = join(dirname(path), await newPartialName());
+    const { COPYFILE_EXCL, COPYFILE_FICLONE } = constants;
     try {
       // Another process may be taking it over too: only one rename succeeds.
       if (how === "rename") await rename(path, own);
-      else await copyFile(path, own, constants.COPYFILE_EXCL);
+      else await copyFile(path, own, COPYFILE_EXCL | COPYFILE_FICLONE);
     } catch {
+      releasePartial(basename(own));
+      // A copy for which there was no room must not take what there is.
+      await unlink(own).catch(() => undefined);
       return undefined;
     }
     return onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
@@ -230,6 +143,11 @@ export class Partial {
       if (partial.journalOffset !== undefined) await adoptJournal(handle, descriptor, map);
       return partial;
     });
+  }
+
+  /** Of the file. */
+  get name(): string {
+    return basename(this.#path);
   }
 
   /** What is written, piece by piece; shared with the threads that write. */
@@ -349,7 +267,11 @@ export class Partial {
       return await onVolume(`storing ${digest}`, async () => {
         await this.#syncing;
         if (this.#syncFailure !== undefined) throw this.#syncFailure as Error;
-        if (this.journalOffset !== undefined) await this.#handle.truncate(sizeBytes);
+        if (this.journalOffset !== undefined) {
+          // Made so long at the beginning, and nothing of ours shortens it: where it is not, bytes are missing in the middle.
+          if ((await this.#handle.stat()).size !== journalPlace(this.#map).end) throw this.#changedByOthers();
+          await this.#handle.truncate(sizeBytes);
+        }
         const { size, ino, mtimeNs } = await this.#handle.stat({ bigint: true });
         if (size !== BigInt(sizeBytes)) {
           throw new AppError(
@@ -359,7 +281,9 @@ export class Partial {
         }
         await this.#handle.chmod(0o444);
         await this.#handle.sync();
+        if (this.journalOffset === undefined) await this.#refuseHoles();
         await this.#handle.close();
+        releasePartial(this.name);
         const target = blobPath(this.#layout, digest);
         await placeBlob(this.#path, target, this.#descriptor);
         // Small blobs are many: their directory is synced once for all of them, before a model is made of them.
@@ -374,12 +298,43 @@ export class Partial {
     }
   }
 
+  /**
+   * A file that has fewer blocks than bytes was cut by somebody else and written on behind the cut, or lies on a file system that
+   * compresses: only reading it tells.
+   */
+  async #refuseHoles(): Promise<void> {
+    const { size, blocks } = await this.#handle.stat();
+    if (blocks * 512 >= size) return;
+    const verifier = new Verifier(this.#descriptor);
+    const buffer = Buffer.allocUnsafe(1024 * 1024);
+    try {
+      while (verifier.bytes < size) {
+        const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, verifier.bytes);
+        if (bytesRead === 0) break;
+        verifier.update(buffer.subarray(0, bytesRead));
+      }
+      verifier.finish();
+    } catch (error) {
+      throw error instanceof AppError ? this.#changedByOthers() : error;
+    }
+  }
+
+  #changedByOthers(): AppError {
+    const { digest } = this.#descriptor;
+    return new AppError(
+      "StorageFailed",
+      `${digest} was changed on the volume by somebody else while it was written; it is fetched again`,
+      { context: { digest } },
+    );
+  }
+
   /** Closes and keeps what is there for the next run; synced, so that the machine may go down. */
   async keep(): Promise<void> {
     this.#map.stop();
     await this.#syncing;
     await this.#handle.sync().catch(() => undefined);
     await this.#handle.close().catch(() => undefined);
+    releasePartial(this.name);
   }
 
   /** Closes and removes it. */
@@ -387,6 +342,7 @@ export class Partial {
     this.#map.stop();
     await this.#syncing;
     await this.#handle.close().catch(() => undefined);
+    releasePartial(this.name);
     await unlink(this.#path).catch(() => undefined);
     await rmdir(dirname(this.#path)).catch(() => undefined);
   }
@@ -420,9 +376,10 @@ async function placeBlob(path: string, target: string, descriptor: Descriptor): 
       await unlink(path);
       return;
     }
-    // Damaged, or a file system without links: rename replaces in one step.
+    // Damaged, or a file system without links: rename replaces in one step whatever is no directory.
     await mkdir(dirname(target), { recursive: true });
-    await rm(target, { recursive: true, force: true });
+    if ((await lstat(target).catch(() => undefined))?.isDirectory() === true)
+      await rm(target, { recursive: true, force: true });
     await rename(path, target);
     return;
   }

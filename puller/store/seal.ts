@@ -7,7 +7,7 @@ import { safePath } from "../artifact/safe-path.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { syncDirectory } from "./durability.ts";
-import { modelDirectory, readFlags, sealFile, type StoreLayout } from "./layout.ts";
+import { isHeldOpenName, modelDirectory, readFlags, sealFile, type StoreLayout } from "./layout.ts";
 import { onVolume } from "./storage-error.ts";
 import { isTrusted } from "./trust.ts";
 
@@ -143,11 +143,11 @@ async function everyOf<T>(items: readonly T[], isGood: (item: T) => Promise<bool
   return areGood;
 }
 
-/** All that is no directory, relative to it. */
+/** All that is no directory, relative to it; without what is removed and held open. */
 async function pathsBelow(directory: string): Promise<readonly string[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   return entries
-    .filter((entry) => !entry.isDirectory())
+    .filter((entry) => !entry.isDirectory() && !(entry.isFile() && isHeldOpenName(entry.name)))
     .map((entry) => relative(directory, join(entry.parentPath, entry.name)));
 }
 

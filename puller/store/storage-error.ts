@@ -9,6 +9,7 @@ const hints: Readonly<Record<string, string>> = {
   EACCES: "user 65532 may not write there; set fsGroup 65532 on the pod, or the volume's owner",
   EPERM: "the operation is not permitted there",
   EIO: "the disk reports an error",
+  EUCLEAN: "the file system is damaged and needs a check",
   ESTALE: "the file was lost on the file server",
   EMFILE: "too many files are open",
   ENFILE: "too many files are open on the machine",
@@ -16,11 +17,27 @@ const hints: Readonly<Record<string, string>> = {
   ENOTDIR: "a directory of the store is something else",
 };
 
+/** Numbers on Linux of what Node has no names for; it says "Unknown system error -122", or UNKNOWN of a call that it waits for. */
+const unnamed: ReadonlyMap<number, string> = new Map([
+  [116, "ESTALE"],
+  [117, "EUCLEAN"],
+  [122, "EDQUOT"],
+]);
+
+/** Name of a failed system call's errno; undefined for other errors. */
+function errnoOf(error: NodeJS.ErrnoException): string | undefined {
+  const { code, errno } = error;
+  if (typeof code !== "string") return undefined;
+  if (/^E[A-Z0-9]+$/.test(code)) return code;
+  if (typeof errno !== "number" || !/^unknown/i.test(code)) return undefined;
+  return unnamed.get(-errno) ?? `errno ${-errno}`;
+}
+
 /** An errno as AppError; other errors as they are. */
 export function storageError(error: unknown, doing: string): unknown {
-  if (error instanceof AppError || !(error instanceof Error) || !("code" in error)) return error;
-  const { code } = error;
-  if (typeof code !== "string" || !/^E[A-Z0-9]+$/.test(code)) return error;
+  if (error instanceof AppError || !(error instanceof Error)) return error;
+  const code = errnoOf(error);
+  if (code === undefined) return error;
   if (noSpace.has(code)) {
     return new AppError(
       "OutOfSpace",

@@ -6,14 +6,15 @@
 // than all that it sees, and the lowest living ticket has the turn. A ticket lives while its process does, as far as that can be
 // seen, and while it is written to: ages are differences of times that the volume itself gave.
 
-import { createHash, randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readFile, readdir, rename, rmdir, unlink, writeFile } from "node:fs/promises";
-import { hostname } from "node:os";
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { lstat, mkdir, open, readdir, rename, rmdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { digestHex } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import type { StoreLayout } from "./layout.ts";
+import { hostMark, startTicks } from "./writer.ts";
 
 export type TurnTimes = {
   /** A waiting puller looks this often, milliseconds. */
@@ -24,6 +25,10 @@ export type TurnTimes = {
   readonly staleMs: number;
   /** An operation on tickets that takes longer than this is given up, and the puller goes on without a turn. */
   readonly operationMs: number;
+  /** Without a turn, pullers that begin at the same moment see each other after this time. */
+  readonly settleMs: number;
+  /** A partial file of another that nobody wrote to for this long is waited for no more. */
+  readonly stillMs: number;
 };
 
 export const defaultTurnTimes: TurnTimes = {
@@ -31,6 +36,8 @@ export const defaultTurnTimes: TurnTimes = {
   heartbeatMs: 5_000,
   staleMs: 45_000,
   operationMs: 10_000,
+  settleMs: 50,
+  stillMs: 30_000,
 };
 
 /** The file operations that tickets need; a port, so that tests can have each of them lie, fail or hang. */
@@ -48,7 +55,8 @@ export interface TicketFiles {
 export const ticketFiles: TicketFiles = {
   create: async (path) => writeFile(path, "-"),
   touch: async (path) => {
-    const handle = await open(path, "r+");
+    // Not through a link that somebody put in its place.
+    const handle = await open(path, constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       // A write of no byte would not be a write.
       await handle.write("-", 0);
@@ -66,20 +74,6 @@ export type TurnOptions = { readonly times?: TurnTimes; readonly files?: TicketF
 
 /** A number, or that it is being chosen; then who: random, host, process, its start. */
 const ticketPattern = /^(\d{12}|choosing)-[0-9a-f]{16}-([0-9a-f]{8})-(\d+)-(\d+)$/;
-
-/** Start time of a process in clock ticks; with the pid it names a process for good. Empty when it is gone or not to be seen. */
-async function startTicks(pid: number | string): Promise<string> {
-  try {
-    const text = await readFile(`/proc/${pid}/stat`, "utf8");
-    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function hostMark(): string {
-  return createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
-}
 
 class NoAnswer extends Error {}
 
@@ -140,10 +134,10 @@ class Ticket {
     return new Ticket(directory, name, files, times);
   }
 
-  /** Whether it is this ticket's turn; removes dead ones before it. Lost tickets have it too: somebody took them for dead. */
-  async hasTurn(): Promise<boolean> {
+  /** Whether it is this ticket's turn; removes dead ones before it. "lost": it is not there, since somebody took it for dead. */
+  async hasTurn(): Promise<"yes" | "no" | "lost"> {
     const names = (await this.#files.list(this.#directory)).filter((name) => ticketPattern.test(name)).sort();
-    if (!names.includes(this.#name)) return true;
+    if (!names.includes(this.#name)) return "lost";
     const nowMs = await this.beat();
     for (const name of names.filter((each) => each < this.#name || each.startsWith("choosing"))) {
       const writtenMs = await this.#files.writtenMs(join(this.#directory, name));
@@ -153,10 +147,10 @@ class Ticket {
         this.#chosen.add(name);
         return this.hasTurn();
       }
-      if (await this.#isAlive(name, writtenMs, nowMs)) return false;
+      if (await this.#isAlive(name, writtenMs, nowMs)) return "no";
       await this.#files.remove(join(this.#directory, name));
     }
-    return true;
+    return "yes";
   }
 
   async #isAlive(name: string, writtenMs: number, nowMs: number): Promise<boolean> {
@@ -181,6 +175,9 @@ class Ticket {
   }
 }
 
+/** How a wait for a turn ended. `isSure`: the ticket is the lowest; without that others may believe that the turn is theirs. */
+type Turn = { readonly ticket: Ticket | undefined; readonly isSure: boolean };
+
 /** The turns of one puller process on one store. */
 export class Turns {
   readonly #layout: StoreLayout;
@@ -197,53 +194,48 @@ export class Turns {
 
   /**
    * Runs `work` when it is this process's turn for a blob, or not at all when another process has brought it meanwhile
-   * (`isDone`). Whatever is wrong with the tickets, `work` runs: at once, or after `operationMs`. Fails with what `work` fails
-   * with, or with the signal's reason.
+   * (`isDone`). Whatever is wrong with the tickets, `work` runs: at once, or after `operationMs`; it is told whether it has the
+   * turn alone, as far as tickets can tell. Fails with what `work` fails with, or with the signal's reason.
    */
   async take(
     digest: Digest,
     isDone: () => Promise<boolean>,
     signal: AbortSignal,
-    work: () => Promise<void>,
+    work: (isSure: boolean) => Promise<void>,
   ): Promise<"worked" | "done by another"> {
-    const ticket = await this.#wait(digest, isDone, signal);
+    const { ticket, isSure } = await this.#wait(digest, isDone, signal);
     let heart: NodeJS.Timeout | undefined;
     try {
       signal.throwIfAborted();
       // Another may have finished between the last look and the turn, or before no turn could be had.
-      if (ticket === "done" || (await isDone())) return "done by another";
+      if (await isDone()) return "done by another";
       heart = setInterval(() => {
         ticket?.beat().catch(() => undefined);
       }, this.#times.heartbeatMs);
-      await work();
+      await work(isSure);
       return "worked";
     } finally {
       clearInterval(heart);
-      if (ticket instanceof Ticket) await this.#bounded(async () => ticket.discard()).catch(() => undefined);
+      if (ticket !== undefined) await this.#bounded(async () => ticket.discard()).catch(() => undefined);
     }
   }
 
-  /** Waits for the turn; undefined when tickets do not work here. */
-  async #wait(
-    digest: Digest,
-    isDone: () => Promise<boolean>,
-    signal: AbortSignal,
-  ): Promise<Ticket | "done" | undefined> {
-    if (this.#isGivenUp) return undefined;
+  /** Waits for the turn, or until the work is done. */
+  async #wait(digest: Digest, isDone: () => Promise<boolean>, signal: AbortSignal): Promise<Turn> {
+    if (this.#isGivenUp) return { ticket: undefined, isSure: false };
     const directory = join(this.#layout.turns, digestHex(digest));
     let ticket: Ticket | undefined;
     try {
       ticket = await this.#bounded(async () => Ticket.take(directory, this.#files, this.#times));
       const mine = ticket;
-      while (!(await this.#bounded(async () => mine.hasTurn()))) {
+      for (;;) {
+        const turn = await this.#bounded(async () => mine.hasTurn());
+        if (turn !== "no") return { ticket, isSure: turn === "yes" };
         await delay(this.#times.pollMs, undefined, { signal });
-        if (!(await isDone())) continue;
-        await this.#bounded(async () => mine.discard());
-        return "done";
+        if (await isDone()) return { ticket, isSure: false };
       }
-      return ticket;
     } catch {
-      return ticket;
+      return { ticket, isSure: false };
     }
   }
 

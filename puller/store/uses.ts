@@ -2,6 +2,7 @@
 // on. Garbage collection leaves alone what was used lately, and so never needs to know who runs where at this very moment.
 
 import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
 import { lstat, open, readFile, readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
@@ -12,6 +13,9 @@ import { useFile } from "./note-use.ts";
 
 /** While a pull goes on its record is written this often, milliseconds. */
 const heartbeatMs = 60_000;
+
+/** As `readFlags`. */
+const touchFlags = constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const schema = z.strictObject({ v: z.literal(1), blobs: z.array(z.custom<Digest>(isDigest)) });
 
@@ -26,7 +30,7 @@ export type Use = {
 /** Makes the record young again without changing what it says; false when there is none. */
 export async function touchUse(layout: StoreLayout, name: string): Promise<boolean> {
   try {
-    const handle = await open(useFile(layout, name), "r+");
+    const handle = await open(useFile(layout, name), touchFlags);
     try {
       await handle.write("{", 0);
       return true;

@@ -4,7 +4,7 @@ import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
-import { blobPath, modelDirectory, type StoreLayout } from "./layout.ts";
+import { blobPath, isHeldOpenName, modelDirectory, type StoreLayout } from "./layout.ts";
 import { isSealedModelWhole, listSeals, readSeal, type Seal } from "./seal.ts";
 import { onVolume } from "./storage-error.ts";
 import { hasContent } from "./trust.ts";
@@ -56,7 +56,7 @@ async function verifyBlobs(
       const digest = `${algorithm}:${name}`;
       const path = join(layout.blobs, algorithm, name);
       const status = await statOf(path);
-      if (status === undefined) continue;
+      if (status === undefined || (status.isFile() && isHeldOpenName(name))) continue;
       if (!isDigest(digest) || !status.isFile()) {
         damages.push({ kind: "blob-foreign", what: `${algorithm}/${name}` });
         continue;

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -222,6 +222,49 @@ describeUnless(straceUnavailable(), "system calls that fail", () => {
       expect(met).toBeGreaterThan(2);
     },
     900_000,
+  );
+
+  test.each([
+    ["the quota of the user is used up", "pwrite64", "EDQUOT", 73],
+    ["the volume is read-only from a moment on", "pwrite64", "EROFS", 74],
+    ["the file server has lost the file", "pwrite64", "ESTALE", 74],
+    ["the file server has lost the file by the time it is synced", "fsync", "ESTALE", 74],
+  ] as const)(
+    "%s (%s, %s): exit code %d, and the next run ends well",
+    async (_what, call, errno, exitCode) => {
+      const random = seededRandom(`${seed} ${call} ${errno}`);
+      const all = Array.from({ length: calls.get(call) ?? 0 }, (_, index) => index + 1);
+      expect(all.length).toBeGreaterThan(0);
+      for (const when of isFull ? all : [all[Math.floor(random() * all.length)] ?? 1]) {
+        const store = freshStore();
+        const { run, injected } = await traced(server, store, `${call}:error=${errno}:when=${when}`);
+        const stated = injected > 0 ? exitCode : 0;
+        const stderr = run.exitCode === stated ? "" : run.stderr;
+        expect({ when, exitCode: run.exitCode, stderr }).toEqual({ when, exitCode: stated, stderr: "" });
+        await heal(server, store, files);
+      }
+    },
+  );
+
+  test.each(["EPERM", "EXDEV", "EMLINK", "EOPNOTSUPP"])(
+    "a file system without links (%s): files are copied, and stay what they are",
+    async (errno) => {
+      const store = freshStore();
+      const { run, injected } = await traced(server, store, `link:error=${errno}`);
+      expect({ exitCode: run.exitCode, isMet: injected > files.length }).toEqual({
+        exitCode: 0,
+        isMet: true,
+      });
+      expectModel(store, server, files);
+      for (const { name, content } of files) {
+        const blob = join(store, ".ocimodel/blobs/sha256", sha256(content));
+        const model = join(store, "models", server.digest.replace("sha256:", ""), name);
+        expect(statSync(blob).ino).not.toBe(statSync(model).ino);
+      }
+      const { report } = await smallPull(server, store);
+      expect(report?.isWarm).toBe(true);
+      rmSync(store, { recursive: true, force: true });
+    },
   );
 
   test("EINTR: as if nothing had been", async () => {

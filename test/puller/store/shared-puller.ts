@@ -3,10 +3,16 @@
 
 import { createInterface } from "node:readline";
 import { pino } from "pino";
-import { createRegistry, defaultRetryPolicy } from "../../../puller/oci/index.ts";
-import { ProgressTracker } from "../../../puller/pull/progress.ts";
-import { pull } from "../../../puller/pull/pull.ts";
-import { ticketFiles, type TicketFiles } from "../../../puller/store/turn.ts";
+import type * as Oci from "../../../puller/oci/index.ts";
+import type * as Progress from "../../../puller/pull/progress.ts";
+import type * as Pull from "../../../puller/pull/pull.ts";
+import type * as Turn from "../../../puller/store/turn.ts";
+import { importCompiled } from "../../compiled/compiled-puller.ts";
+
+const { createRegistry, defaultRetryPolicy } = await importCompiled<typeof Oci>("puller/oci/index.ts");
+const { ProgressTracker } = await importCompiled<typeof Progress>("puller/pull/progress.ts");
+const { pull } = await importCompiled<typeof Pull>("puller/pull/pull.ts");
+const { ticketFiles } = await importCompiled<typeof Turn>("puller/store/turn.ts");
 
 export type LockBehaviour = "works" | "always succeeds" | "ENOSYS" | "hangs";
 export type SharedPull = {
@@ -19,7 +25,7 @@ export type SharedPullAnswer = { readonly fetchedBytes: number } | { readonly fa
 
 const never = new Promise<never>(() => undefined);
 
-const behaviours: Readonly<Record<LockBehaviour, TicketFiles>> = {
+const behaviours: Readonly<Record<LockBehaviour, Turn.TicketFiles>> = {
   works: ticketFiles,
   // Everybody sees itself alone.
   "always succeeds": { ...ticketFiles, list: async () => [] },
@@ -33,7 +39,14 @@ const behaviours: Readonly<Record<LockBehaviour, TicketFiles>> = {
 };
 
 /** A busy machine must not look like a volume that does not answer, nor like a dead puller: the killed are seen by their process. */
-const times = { pollMs: 100, heartbeatMs: 200, staleMs: 60_000, operationMs: 60_000 };
+const times = {
+  pollMs: 100,
+  heartbeatMs: 200,
+  staleMs: 60_000,
+  operationMs: 60_000,
+  settleMs: 200,
+  stillMs: 20_000,
+};
 const hangingTimes = { ...times, operationMs: 200 };
 
 async function run({ reference, store, host, behaviour }: SharedPull): Promise<SharedPullAnswer> {

@@ -21,7 +21,7 @@ import type { StoreLayout } from "../../../puller/store/layout.ts";
 import { ticketFiles, Turns, type TicketFiles } from "../../../puller/store/turn.ts";
 
 const digest = `sha256:${"a".repeat(64)}` as Digest;
-const times = { pollMs: 10, heartbeatMs: 50, staleMs: 400, operationMs: 300 };
+const times = { pollMs: 10, heartbeatMs: 50, staleMs: 400, operationMs: 300, settleMs: 10, stillMs: 400 };
 const signal = new AbortController().signal;
 const never = async (): Promise<boolean> => Promise.resolve(false);
 const hostMark = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
@@ -164,7 +164,7 @@ describe("turns", () => {
     expect(order).toEqual(["first", "second"]);
   });
 
-  test("F54: the ticket of a process that is gone holds up nobody", async () => {
+  test("the ticket of a process that is gone holds up nobody", async () => {
     const child = spawn("sleep", ["60"]);
     const ticks = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ")[19] ?? "";
     ticket(hostMark, child.pid ?? 0, ticks);
@@ -180,7 +180,7 @@ describe("turns", () => {
     expect(worked).toBe(true);
   });
 
-  test("F54: a ticket of another machine is respected while it is written to, and no longer than staleMs after", async () => {
+  test("a ticket of another machine is respected while it is written to, and no longer than staleMs after", async () => {
     const path = ticket("99999999", 1, 1);
     let isWorking = false;
     const heart = setInterval(() => void ticketFiles.touch(path), times.heartbeatMs);
@@ -196,7 +196,7 @@ describe("turns", () => {
   });
 
   test.each([-86_400_000, 86_400_000])(
-    "F54, F57: a ticket whose time was set by a clock that is off by %i ms is no ticket",
+    "a ticket whose time was set by a clock that is off by %i ms is no ticket",
     async (off) => {
       const path = ticket("99999999", 1, 1);
       const at = new Date(Date.now() + off);
@@ -207,7 +207,7 @@ describe("turns", () => {
     },
   );
 
-  test("F48: a holder that was stopped for long finds its ticket gone and goes on; nothing breaks", async () => {
+  test("a holder that was stopped for long finds its ticket gone and goes on; nothing breaks", async () => {
     let other: Promise<string> | undefined;
     const outcome = await turns().take(digest, never, signal, async () => {
       rmSync(directory, { recursive: true });
@@ -218,7 +218,7 @@ describe("turns", () => {
     expect(await other).toBe("worked");
   });
 
-  describe("F51: tickets that do not work", () => {
+  describe("tickets that do not work", () => {
     const error = async (): Promise<never> => {
       throw Object.assign(new Error("ENOSYS"), { code: "ENOSYS" });
     };

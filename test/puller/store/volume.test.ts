@@ -1,6 +1,7 @@
-// What can be wrong with a volume, each case by its number in the fault matrix, on several file systems.
+// What can be wrong with a volume, on several file systems.
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   appendFileSync,
   chmodSync,
@@ -16,6 +17,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
@@ -25,14 +27,19 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { waitFor } from "../../cluster/run-command.ts";
 import { describeUnless } from "../../cluster/suites.ts";
+import { compiledPuller, compiledPullerEnvironment } from "../../compiled/compiled-puller.ts";
+import { bootIdentity } from "../../../puller/store/journal.ts";
+import { hostMark, mark } from "../../../puller/store/writer.ts";
 import { startFaultProxy, type FaultProxy } from "../../registry/fault-proxy.ts";
 import { publishDockerModel, type Published } from "../../registry/publish.ts";
 import { registryUnavailable, startRegistry, type TestRegistry } from "../../registry/registry.ts";
 import { runInProcess, type InProcessRun } from "../run-in-process.ts";
-import { expectNoWrongByte, filesBelow, noise, sha256 } from "../store-assertions.ts";
+import { expectNoWrongByte, filesBelow, noise, random, sha256 } from "../store-assertions.ts";
+import type { Seen } from "./reader.ts";
 import { fileSystems, mountVolume, volumeObstacle, type Volume } from "./volumes.ts";
 
 const mebibyte = 2 ** 20;
@@ -41,6 +48,8 @@ const files = ["one.safetensors", "two.safetensors", "three.bin"].map((name) => 
   content: noise(name, 300_000),
 }));
 const [firstHex = ""] = files.map(({ content }) => sha256(content));
+/** Requests for any of them. */
+const layers = new RegExp(files.map(({ content }) => sha256(content)).join("|"));
 
 describe.each(fileSystems)("a volume of %s", (kind) => {
   describeUnless(volumeObstacle(kind) ?? registryUnavailable(), `is safe (${kind})`, () => {
@@ -113,8 +122,8 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       expectComplete();
     };
 
-    describe("F33 to F37: no room, no inodes, read-only", () => {
-      test("F36: a model that is larger than the free space is refused before the first byte, with both figures", async () => {
+    describe("no room, no inodes, read-only", () => {
+      test("a model that is larger than the free space is refused before the first byte, with both figures", async () => {
         const small = mountVolume(kind, 4 * mebibyte);
         try {
           const free = readdirSync(small.path);
@@ -132,7 +141,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
         }
       });
 
-      test("F33, F34: space that vanishes in the middle ends the pull with 73; other models are untouched; it goes on later", async () => {
+      test("space that vanishes in the middle ends the pull with 73; other models are untouched; it goes on later", async () => {
         const small = mountVolume(kind, 6 * mebibyte);
         try {
           expect((await pull(other, small.path)).exitCode).toBe(0);
@@ -163,7 +172,31 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
         }
       });
 
-      test("F35: a volume without inodes is refused before the first byte", async () => {
+      test("a volume with room for the model and little more: a pull whose process died goes on there, and another one beside it", async () => {
+        const small = mountVolume(kind, 4 * mebibyte);
+        try {
+          const owner = `${hostMark()}-${mark(bootIdentity())}-999999999-1`;
+          for (const { content } of files) {
+            const ingest = join(small.path, ".ocimodel/ingest", sha256(content));
+            mkdirSync(ingest, { recursive: true });
+            writeFileSync(join(ingest, `0123456789abcdef-${owner}.part`), content.subarray(0, 250_000));
+          }
+          fill(join(small.path, "filler"), 500_000, small.path);
+          proxy.setFaults([
+            { when: { method: "GET", path: layers, times: 20 }, do: { kind: "delay", ms: 200 } },
+          ]);
+          const runs = await Promise.all([
+            pull(published, small.path),
+            delay(250).then(async () => pull(published, small.path)),
+          ]);
+          expect(runs.map(({ termination }) => termination.code)).toEqual(["Ready", "Ready"]);
+          expectNoWrongByte(small.path);
+        } finally {
+          small.unmount();
+        }
+      });
+
+      test("a volume without inodes is refused before the first byte", async () => {
         const small = mountVolume(kind, 8 * mebibyte, 64);
         try {
           for (let index = 0; ; index += 1) {
@@ -183,7 +216,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
         }
       });
 
-      test("F37: a read-only volume with the model on it is used as it is; without it, the refusal says how to fill it", async () => {
+      test("a read-only volume with the model on it is used as it is; without it, the refusal says how to fill it", async () => {
         expect((await pull()).exitCode).toBe(0);
         const before = snapshot(store);
         volume.remount("ro");
@@ -202,7 +235,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       });
     });
 
-    describe("F59: a blob that is there already but is not what was put there", () => {
+    describe("a blob that is there already but is not what was put there", () => {
       const flip = (path: string): void => {
         chmodSync(path, 0o644);
         const { atime, mtime } = lstatSync(path);
@@ -236,6 +269,10 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
         ["a symbolic link to nowhere", (path) => replaced(path, (at) => symlinkSync("/nowhere", at))],
         ["a FIFO", (path) => replaced(path, (at) => void spawnSync("mkfifo", ["-m", "444", at]))],
         ["a directory", (path) => replaced(path, (at) => mkdirSync(at))],
+        [
+          "another file of the same size, owner and mode",
+          (path) => replaced(path, (at) => writeFileSync(at, noise("poison", 300_000), { mode: 0o444 })),
+        ],
         ["gone", (path) => unlinkSync(path)],
       ];
       test.each(damages)("%s: the model of another tag gets the right bytes", async (_name, damage) => {
@@ -285,7 +322,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       });
     });
 
-    describe("F60: the seal and the model's directory", () => {
+    describe("the seal and the model's directory", () => {
       const seal = (): string => join(store, ".ocimodel/seals", `${nameOf(published)}.json`);
       const changes: readonly (readonly [string, () => void])[] = [
         ["an empty seal", () => writeFileSync(seal(), "")],
@@ -343,7 +380,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       ".ocimodel/staging",
       ".ocimodel/seals",
       "models",
-    ])("F61: a link in the place of %s is refused, and nothing is written where it leads", async (path) => {
+    ])("a link in the place of %s is refused, and nothing is written where it leads", async (path) => {
       const outside = join(volume.path, `outside-${count}`);
       mkdirSync(outside);
       mkdirSync(join(store, ".ocimodel"));
@@ -359,7 +396,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       ["a flipped bit", (bytes: Buffer) => void (bytes[10] = (bytes[10] ?? 0) ^ 1)],
       ["another file's bytes", (bytes: Buffer) => void bytes.fill("poison")],
     ])(
-      "F58: a partial of a dead puller with %s in it is found out, and comes to nothing",
+      "a partial of a dead puller with %s in it is found out, and comes to nothing",
       async (_what, poison) => {
         proxy.setFaults([
           {
@@ -391,7 +428,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       },
     );
 
-    test("F62: what else is on the volume is not touched", async () => {
+    test("what else is on the volume is not touched", async () => {
       mkdirSync(join(store, "lost+found"));
       mkdirSync(join(store, "data"));
       writeFileSync(join(store, "data/mine.txt"), "mine");
@@ -407,17 +444,21 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       expect(look()).toEqual(before);
     });
 
-    test("F63: a store of another version is refused, and nothing of it is touched", async () => {
+    test.each([
+      ["newer", "2"],
+      ["older", "0"],
+      ["unknown", "one"],
+    ])("a store of another version is refused, and nothing of it is touched: %s", async (_age, version) => {
       mkdirSync(join(store, ".ocimodel"));
-      writeFileSync(join(store, ".ocimodel/version"), "2\n");
+      writeFileSync(join(store, ".ocimodel/version"), `${version}\n`);
       const before = snapshot(store);
       const run = await pull();
       expect(run).toMatchObject({ exitCode: 74, termination: { code: "StorageFailed" } });
-      expect(run.termination.message).toMatch(/layout version "2"; this puller knows 1/);
+      expect(run.termination.message).toContain(`layout version "${version}"; this puller knows 1`);
       expect(snapshot(store)).toEqual(before);
     });
 
-    describe("F64: garbage collection", () => {
+    describe("garbage collection", () => {
       test("removes what no model needs, and never what is kept or was used lately", async () => {
         await expectHealed();
         expect((await pull(other)).exitCode).toBe(0);
@@ -474,7 +515,7 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       });
     });
 
-    test("F65: over the limit with everything in use, nothing goes", async () => {
+    test("over the limit with everything in use, nothing goes", async () => {
       await expectHealed();
       const report: unknown = JSON.parse(
         (
@@ -529,41 +570,62 @@ describe.each(fileSystems)("a volume of %s", (kind) => {
       expect(await command("verify")).toMatchObject({ exitCode: 0 });
     });
 
-    test("F55: a reader during pulls, garbage collection and takeover sees the model whole or not at all", async () => {
+    test("a reader during publication, takeover and garbage collection sees the model whole or not at all", async () => {
       await expectHealed();
-      const loops = Number(process.env["OCIMODEL_READER_LOOPS"] ?? "100");
-      const expected = new Map(files.map(({ name, content }) => [name, sha256(content)]));
-      let isOver = false;
-      const disturb = async (): Promise<void> => {
-        for (let round = 0; !isOver; round += 1) {
-          if (round % 3 === 0)
-            rmSync(join(store, ".ocimodel/seals", `${nameOf(published)}.json`), { force: true });
-          await Promise.all([
-            pull(),
-            pull(other),
-            command("gc", "--unused-models=remove", "--minimum-age=20"),
-          ]);
-        }
-      };
-      const disturbing = disturb();
-      try {
-        for (let loop = 0; loop < loops; loop += 1) {
-          // What a pod does: once it has the directory, every file of it can be opened and is right.
-          for (const name of readdirSync(modelOf()))
-            expect(sha256(readFileSync(join(modelOf(), name)))).toBe(expected.get(name));
-          expect(readdirSync(modelOf())).toHaveLength(files.length);
-          await new Promise((resolve) => setImmediate(resolve));
-        }
-      } finally {
-        isOver = true;
-        await disturbing;
+      const loops = 1000;
+      const hexes = Object.fromEntries(files.map(({ name, content }) => [name, sha256(content)]));
+      const reader = spawn(
+        process.execPath,
+        [join(import.meta.dirname, "reader.ts"), modelOf(), String(loops), JSON.stringify(hexes)],
+        { stdio: ["ignore", "pipe", "inherit"] },
+      );
+      const said: Buffer[] = [];
+      reader.stdout.on("data", (chunk: Buffer) => said.push(chunk));
+      const life = { isOver: false };
+      const ended = once(reader, "close").then(([code]) => {
+        life.isOver = true;
+        return code as number | null;
+      });
+      const next = random(`reader ${kind}`);
+      let [rounds, replaced] = [0, 0];
+      for (; !life.isOver || replaced === 0; rounds += 1) {
+        const before = statSync(modelOf(), { throwIfNoEntry: false })?.ino;
+        // Its bytes are right, but anybody could have changed them: it is fetched again, and the model is replaced.
+        if (rounds % 2 === 0) chmodSync(join(modelOf(), "one.safetensors"), 0o666);
+        const killed = spawn(
+          process.execPath,
+          [
+            compiledPuller(),
+            "pull",
+            `--reference=${reference(published)}`,
+            `--store=${store}`,
+            `--plain-http=${proxy.host}`,
+          ],
+          { stdio: "ignore", env: { PATH: process.env["PATH"] ?? "", ...compiledPullerEnvironment() } },
+        );
+        const isGone = once(killed, "exit");
+        await Promise.all([
+          delay(100 + next(150)).then(() => killed.kill("SIGKILL")),
+          pull(other),
+          command("gc", "--unused-models=remove", "--minimum-age=60"),
+        ]);
+        await isGone;
+        await expectHealed();
+        if (statSync(modelOf()).ino !== before) replaced += 1;
       }
-    });
+      expect(await ended).toBe(0);
+      const seen = JSON.parse(Buffer.concat(said).toString("utf8")) as Seen;
+      expect(seen).toMatchObject({ wrong: [] });
+      expect(seen.whole).toBeGreaterThan(loops / 2);
+      console.log(
+        `${kind}: ${seen.whole} looks at a whole model, ${seen.absent} at none; ${rounds} rounds, ${replaced} in which it was replaced`,
+      );
+    }, 120_000);
   });
 });
 
 test.skipIf(process.getuid?.() !== 0)(
-  "F41: a directory of root is refused to user 65532, with the remedy (needs root)",
+  "a directory of root is refused to user 65532, with the remedy (needs root)",
   () => {
     const directory = mkdtempSync(join(tmpdir(), "ocimodel-root-"));
     chmodSync(directory, 0o755);

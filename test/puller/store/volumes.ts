@@ -1,13 +1,15 @@
 // Volumes of several file systems for tests: mounted by root, small, and gone with the test.
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export type FileSystem = "tmpfs" | "ext4" | "overlay";
 export type Volume = {
   readonly path: string;
+  /** What an ext4 volume is on: a file. */
+  readonly image?: string;
   /** Mounts it again, with these options. */
   remount(options: string): void;
   unmount(): void;
@@ -25,11 +27,25 @@ function must(name: string, ...args: readonly string[]): void {
   if (problem !== undefined) throw new Error(`${name} ${args.join(" ")}: ${problem}`);
 }
 
-/** Mounts a volume of `sizeBytes` and, where it can be said, so many inodes. */
-export function mountVolume(kind: FileSystem, sizeBytes = 16 * 2 ** 20, inodes = 2000): Volume {
-  const directory = mkdtempSync(join(tmpdir(), `ocimodel-${kind}-`));
+/** Where files of some ten MiB are quick to sync: in memory, if there is room. */
+export function quickDirectory(): string {
+  const memory = "/dev/shm";
+  if (!existsSync(memory)) return tmpdir();
+  const { bavail, bsize } = statfsSync(memory);
+  return bavail * bsize > 512 * 2 ** 20 ? memory : tmpdir();
+}
+
+/** Mounts a volume of `sizeBytes` and, where it can be said, so many inodes. `options`: further ones of an ext4 volume. */
+export function mountVolume(
+  kind: FileSystem,
+  sizeBytes = 16 * 2 ** 20,
+  inodes = 2000,
+  options: readonly string[] = [],
+): Volume {
+  const directory = mkdtempSync(join(quickDirectory(), `ocimodel-${kind}-`));
   const path = join(directory, "volume");
   mkdirSync(path);
+  const image = join(directory, "image");
   const mounted: string[] = [];
   const mount = (target: string, ...args: readonly string[]): void => {
     must("mount", ...args, target);
@@ -40,10 +56,9 @@ export function mountVolume(kind: FileSystem, sizeBytes = 16 * 2 ** 20, inodes =
       mount(path, "-t", "tmpfs", "-o", `size=${sizeBytes},nr_inodes=${inodes}`, "tmpfs");
       break;
     case "ext4": {
-      const image = join(directory, "image");
       must("truncate", "-s", String(sizeBytes), image);
       must("mkfs.ext4", "-q", "-N", String(inodes), "-m", "0", image);
-      mount(path, "-o", "loop", image);
+      mount(path, "-o", ["loop", ...options].join(","), image);
       break;
     }
     case "overlay": {
@@ -58,12 +73,26 @@ export function mountVolume(kind: FileSystem, sizeBytes = 16 * 2 ** 20, inodes =
   }
   return {
     path,
+    ...(kind === "ext4" ? { image } : {}),
     remount: (options) => {
       must("mount", "-o", `remount,${options}`, path);
     },
     unmount: () => {
       for (const target of mounted.toReversed()) must("umount", target);
       rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Mounts the file of an ext4 volume, such as a copy of one; the file stays. */
+export function mountImage(image: string, options: readonly string[] = []): Pick<Volume, "path" | "unmount"> {
+  const path = mkdtempSync(join(tmpdir(), "ocimodel-image-"));
+  must("mount", "-o", ["loop", ...options].join(","), image, path);
+  return {
+    path,
+    unmount: () => {
+      must("umount", path);
+      rmSync(path, { recursive: true, force: true });
     },
   };
 }
