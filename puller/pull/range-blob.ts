@@ -8,7 +8,6 @@ import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
 import { tuning } from "../transfer/tuning.ts";
-import { unlessAborted } from "../unless-aborted.ts";
 import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** A connection this much slower than the others is given up for another one. */
@@ -34,17 +33,15 @@ export async function rangeBlob(
   options: FetchOptions,
   signal: AbortSignal,
 ): Promise<string> {
-  // Another blob may have failed meanwhile: nobody would tell the hash to stop.
-  signal.throwIfAborted();
   const { plane } = options;
   const { map } = partial;
   const algorithm = digestAlgorithm(descriptor.digest);
   // Before there is any lane: one that waits for the hash would keep others from what they need to get on.
-  const begun = options.follower?.hashBehind(partial);
-  const hashed =
-    begun === undefined
-      ? plane.hashBehind(partial.descriptor, map, algorithm)
-      : (await unlessAborted(begun, signal)).hashed;
+  // A thread of its own hashes an archive too: whoever unpacks it has enough to do, and is not waited for.
+  await options.follower?.follow(partial);
+  // Another blob may have failed meanwhile: nobody would tell the hash to stop.
+  signal.throwIfAborted();
+  const hashed = plane.hashBehind(partial.descriptor, map, algorithm);
   const blob = plane.newBlob();
   const failed = new AbortController();
   const own = AbortSignal.any([signal, failed.signal]);

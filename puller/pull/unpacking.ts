@@ -40,8 +40,6 @@ type Outcome =
 export type Follower = {
   /** Has the archive unpacked behind whoever fills the partial; to be told again of each map that it gets. */
   readonly follow: (partial: Partial) => Promise<void>;
-  /** The same, hashing the bytes as well. Settles when that has begun: `hashed` is the digest as hex. */
-  readonly hashBehind: (partial: Partial) => Promise<Pick<Unpack, "hashed">>;
 };
 
 export class Unpacking {
@@ -91,8 +89,6 @@ export class Unpacking {
         if (this.#attempts.get(archive)?.map === partial.map) return;
         this.#begin(archive, partial.map, await partial.openReader()).catch(() => undefined);
       },
-      hashBehind: async (partial) =>
-        this.#begin(archive, partial.map, await partial.openReader(), digestAlgorithm(digest)),
     };
   }
 

@@ -42,12 +42,8 @@ class Followed {
     }
     const bytes = readSome(this.#descriptor, buffer, end - position, position);
     this.#position += bytes.length;
-    const piece = Math.floor(this.#position / map.pieceBytes);
-    if (this.#hash !== undefined) {
-      this.#hash.update(bytes);
-      if (piece > this.#piece) map.setHashedPieces(piece);
-    }
-    this.#piece = piece;
+    this.#piece = Math.floor(this.#position / map.pieceBytes);
+    this.#hash?.update(bytes);
     return bytes;
   }
 
