@@ -120,15 +120,12 @@ async function fetchAndPublish(
   signal: AbortSignal,
 ): Promise<PullReport> {
   const { progress, log } = deps;
-  const missing: Descriptor[] = [];
-  const present: Descriptor[] = [];
-  for (const blob of plan.blobs) {
-    if (!(await hasTrustedBlob(layout, blob, signal))) missing.push(blob);
-    else {
-      present.push(blob);
-      progress.add(blob.sizeBytes, "volume");
-      progress.completeFile();
-    }
+  const isThere = await trustedBlobs(layout, plan.blobs, signal);
+  const missing = plan.blobs.filter((blob) => !isThere.has(blob));
+  const present = plan.blobs.filter((blob) => isThere.has(blob));
+  for (const { sizeBytes } of present) {
+    progress.add(sizeBytes, "volume");
+    progress.completeFile();
   }
   // A file that lost a link looks touched, and would be read once more.
   for (const blob of await removeOrphans(layout, present))
@@ -158,11 +155,12 @@ async function fetchAndPublish(
     const what = { ...request, reference: pinned, layout, onRetry, unpacking };
     transfer = await fetchAll(missing, what, deps, signal);
     progress.enter("publishing");
-    for (const blob of plan.blobs) {
-      if (await hasTrustedBlob(layout, blob, signal)) continue;
+    const fetched = await trustedBlobs(layout, plan.blobs, signal);
+    const changed = plan.blobs.find((blob) => !fetched.has(blob));
+    if (changed !== undefined) {
       throw new AppError(
         "StorageFailed",
-        `${blob.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
+        `${changed.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
       );
     }
     await publishModel(layout, plan, await unpacking.finish(), signal);
@@ -179,6 +177,22 @@ async function fetchAndPublish(
     seconds: progress.seconds,
     ...(transfer === undefined ? {} : { transfer }),
   };
+}
+
+/** Blobs looked at at once: on a file server each look takes a round trip. */
+const looksAtOnce = 4;
+
+/** Those of the blobs that are on the volume and can be used. */
+async function trustedBlobs(
+  layout: StoreLayout,
+  blobs: readonly Descriptor[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<Descriptor>> {
+  const trusted = new Set<Descriptor>();
+  await eachOf(blobs, looksAtOnce, signal, async (blob, each) => {
+    if (await hasTrustedBlob(layout, blob, each)) trusted.add(blob);
+  });
+  return trusted;
 }
 
 /** Fetches blobs over the data plane. */
