@@ -33,13 +33,14 @@ export async function rangeBlob(
   options: FetchOptions,
   signal: AbortSignal,
 ): Promise<string> {
+  // Another blob may have failed meanwhile: nobody would tell the hash to stop.
+  signal.throwIfAborted();
   const { plane } = options;
   const { map } = partial;
   const algorithm = digestAlgorithm(descriptor.digest);
   // Before there is any lane: one that waits for the hash would keep others from what they need to get on.
   // A thread of its own hashes an archive too: whoever unpacks it has enough to do, and is not waited for.
   await options.follower?.follow(partial);
-  // Another blob may have failed meanwhile: nobody would tell the hash to stop.
   signal.throwIfAborted();
   const hashed = plane.hashBehind(partial.descriptor, map, algorithm);
   const blob = plane.newBlob();
