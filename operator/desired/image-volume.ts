@@ -35,6 +35,13 @@ function isAtLeast([major, minor]: Version, [leastMajor, leastMinor]: Version): 
   return major > leastMajor || (major === leastMajor && minor >= leastMinor);
 }
 
+/** Whether a node tells the version of its container runtime: while that starts again, the kubelet says "Unknown". */
+export function tellsRuntimeVersion({
+  containerRuntime = "",
+}: Pick<NodeHardware, "containerRuntime">): boolean {
+  return parseVersion(containerRuntime.split("://")[1] ?? "") !== undefined;
+}
+
 /** Why a node does not mount images; undefined when it does. What it does not state is taken for no. */
 export function imageVolumeObstacle({
   kubeletVersion = "",

@@ -33,6 +33,10 @@ export function inUseLists({ namespaces, claims, models, pods }: InUseInput): In
         claimPods: pods.list(namespace).filter(({ metadata }) => metadata.labels?.[claimLabel] === value),
         claimModels: models
           .list(namespace)
+          // What type Auto left for an image volume is in nobody's use.
+          .filter(
+            ({ spec, status }) => spec.storage?.type !== "Auto" || status?.storage?.type !== "ImageVolume",
+          )
           .filter((model) => wantedClaimName(withResolvedStorage(model, claimsThere)) === claim),
       }),
     );

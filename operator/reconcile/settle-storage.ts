@@ -1,6 +1,7 @@
 // Type Auto comes to ImageVolume where the selected variants are images and every node that they fit mounts images. Whether that is
 // so only the choice of variants tells, so it is looked at between the snapshot and the decision. Pure.
 
+import { tellsRuntimeVersion } from "../desired/image-volume.ts";
 import { chooseStorage, type AutoChoice } from "../desired/resolve-storage.ts";
 import { decide } from "./decide.ts";
 import { imageVolumeState } from "./image-volume.ts";
@@ -36,7 +37,12 @@ function isPossible(observed: Observed): boolean {
   const { choice } = decide(observed);
   // While references are being read again, or no variant fits, nothing changes.
   if (choice?.kind !== "selected") return status?.storage?.type === "ImageVolume";
-  return imageVolumeState(observed, choice).status === "True";
+  if (imageVolumeState(observed, choice).status === "True") return true;
+  // Pods that run are not moved to another volume, for good, because a node's container runtime starts again at this moment.
+  const telling = observed.nodes.filter((node) => tellsRuntimeVersion(node));
+  return (
+    status?.storage?.type === "ImageVolume" && imageVolumeState({ nodes: telling }, choice).status === "True"
+  );
 }
 
 /** The snapshot with what type Auto comes to; every other one as it is. */

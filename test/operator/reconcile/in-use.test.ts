@@ -77,6 +77,13 @@ describe("the list of a namespace", () => {
     ];
     expect(lists({ claims: [claim("cache", "ai")], models, pods })).toEqual({ ai: [a, b, c, d] });
   });
+  test("has what type Auto put there, but not what it has as image volumes meanwhile", () => {
+    const inCache = model(a, { type: "Auto" });
+    const asImage = model(b, { type: "Auto" });
+    const storage = { type: "ImageVolume", reason: "" } as const;
+    const models = [inCache, { ...asImage, status: { ...asImage.status, storage } }];
+    expect(lists({ claims: [claim("cache", "ai")], models })).toEqual({ ai: [a] });
+  });
   test("is empty where nothing uses the cache", () => {
     expect(lists({ claims: [claim("cache", "ai")] })).toEqual({ ai: [] });
   });

@@ -203,3 +203,20 @@ test("a stated type is what it is", () => {
     expect(settleStorage(given)).toBe(given);
   }
 });
+
+test("pods keep their image volume while the runtime of a node, starting again, tells no version", () => {
+  const starting = { ...mounting, name: "starting", containerRuntime: "containerd://Unknown" };
+  const nodes = [mounting, starting];
+  const settled = settleStorage(observed(known("image", "ImageVolume"), { nodes }));
+  expect(settled.autoStorage?.chosen.type).toBe("ImageVolume");
+  // Nor is anything rolled out meanwhile.
+  expect(decide(settled).apply).toEqual([]);
+  // What has no pods yet does not begin so, and a version that is told counts.
+  expect(settleStorage(observed(known("image", undefined), { nodes })).autoStorage?.chosen.type).toBe(
+    "Ephemeral",
+  );
+  expect(
+    settleStorage(observed(known("image", "ImageVolume"), { nodes: [...nodes, old] })).autoStorage?.chosen
+      .type,
+  ).toBe("Ephemeral");
+});
