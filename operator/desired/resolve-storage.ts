@@ -1,7 +1,7 @@
 // What spec.storage comes to in its namespace: which type Auto is, and which claim a node cache is. Pure.
 
 import type { Model, StorageSpec, StorageType } from "../api/model.ts";
-import type { Claim } from "./claim.ts";
+import { wantedClaimName, type Claim } from "./claim.ts";
 import { nodeCacheLabel } from "./names.ts";
 
 /** The claim of a namespace that is labelled as its node cache: the first by name of those that are not being deleted. */
@@ -54,15 +54,16 @@ export function possibleStorage({ spec }: Model, claims: readonly Claim[]): read
 
 /**
  * Which of what is possible is taken: the first. What was taken for pods that are there is kept as long as it is possible and
- * replicas are wanted, since another type would restart all of them.
+ * replicas are wanted, since another type would restart all of them; a claim is kept without replicas too.
  */
 export function chooseStorage(
   { spec, status }: Model,
   possible: readonly AutoChoice[],
 ): AutoChoice | undefined {
   const before = possible.find(({ type }) => type === status?.storage?.type);
-  // Before a variant was selected no pod was made.
-  const isKept = spec.replicas !== 0 && status?.selected !== undefined;
+  // Before a variant was selected no pod was made. A claim goes with the type that it was made for, and the model with the claim.
+  const isKept =
+    status?.selected !== undefined && (spec.replicas !== 0 || before?.type === "PersistentVolumeClaim");
   return (isKept ? before : undefined) ?? possible[0];
 }
 
@@ -105,4 +106,12 @@ export function withResolvedStorage(model: Model, claims: readonly Claim[]): Mod
       storage: found === undefined ? storage : { ...storage, claimName: found.metadata.name },
     },
   };
+}
+
+/** The claim that a Model uses; undefined where it uses none, and where its type Auto has come to an image volume. */
+export function usedClaimName(model: Model, claims: readonly Claim[]): string | undefined {
+  const { spec, status } = model;
+  // What it left in a claim before is in nobody's use.
+  if (spec.storage?.type === "Auto" && status?.storage?.type === "ImageVolume") return undefined;
+  return wantedClaimName(withResolvedStorage(model, claims));
 }

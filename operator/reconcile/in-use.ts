@@ -1,9 +1,9 @@
 // Which models the node caches must keep: for each namespace with one, what its pods have mounted and its Models selected. Pure.
 
 import type { Model } from "../api/model.ts";
-import { claimLabelValue, wantedClaimName, type Claim } from "../desired/claim.ts";
+import { claimLabelValue, type Claim } from "../desired/claim.ts";
 import { claimLabel } from "../desired/names.ts";
-import { nodeCacheClaim, withResolvedStorage } from "../desired/resolve-storage.ts";
+import { nodeCacheClaim, usedClaimName } from "../desired/resolve-storage.ts";
 import type { ObjectCache } from "../kube/types.ts";
 import { modelsInUse } from "./collection.ts";
 import type { Pod } from "./workload-types.ts";
@@ -31,13 +31,7 @@ export function inUseLists({ namespaces, claims, models, pods }: InUseInput): In
       namespace,
       modelsInUse({
         claimPods: pods.list(namespace).filter(({ metadata }) => metadata.labels?.[claimLabel] === value),
-        claimModels: models
-          .list(namespace)
-          // What type Auto left for an image volume is in nobody's use.
-          .filter(
-            ({ spec, status }) => spec.storage?.type !== "Auto" || status?.storage?.type !== "ImageVolume",
-          )
-          .filter((model) => wantedClaimName(withResolvedStorage(model, claimsThere)) === claim),
+        claimModels: models.list(namespace).filter((model) => usedClaimName(model, claimsThere) === claim),
       }),
     );
   }

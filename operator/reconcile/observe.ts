@@ -4,7 +4,12 @@ import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import { claimLabelValue, wantedClaimName, type Claim, type StorageClass } from "../desired/claim.ts";
-import { chooseStorage, possibleStorage, withResolvedStorage } from "../desired/resolve-storage.ts";
+import {
+  chooseStorage,
+  possibleStorage,
+  usedClaimName,
+  withResolvedStorage,
+} from "../desired/resolve-storage.ts";
 import {
   claimLabel,
   componentLabel,
@@ -121,9 +126,7 @@ export function observe(key: ObjectKey, world: World): Observed | undefined {
     claimModels:
       claim === undefined
         ? []
-        : world.models
-            .list(key.namespace)
-            .filter((each) => wantedClaimName(withResolvedStorage(each, claims)) === claim),
+        : world.models.list(key.namespace).filter((each) => usedClaimName(each, claims) === claim),
     collectPods: ownPods("collect"),
     prefetchPods: ownPods("prefetch"),
     workloadPods,

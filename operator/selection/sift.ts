@@ -232,8 +232,12 @@ export function nearMisses({ freeNames, refused, taken }: Sifted, demand: PodDem
     });
 }
 
+/** Other pods come and go all the time: what they hold is told in steps of this, bytes, or each of them would change the status of all who wait. */
+const takenStepBytes = 64 * 1024 * 1024;
+
 function missing(found: Obstacle): number {
-  return "missingBytes" in found ? (found.missingBytes ?? 0) : 0;
+  const bytes = "missingBytes" in found ? (found.missingBytes ?? 0) : 0;
+  return found.kind === "taken" ? Math.ceil(bytes / takenStepBytes) * takenStepBytes : bytes;
 }
 
 /** In words, with numbers: "3.1 GiB of GPU memory short". */

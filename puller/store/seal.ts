@@ -136,7 +136,12 @@ async function everyOf<T>(items: readonly T[], isGood: (item: T) => Promise<bool
   const look = async (): Promise<void> => {
     for (const item of queue) {
       if (!areGood) return;
-      if (!(await isGood(item))) areGood = false;
+      try {
+        if (!(await isGood(item))) areGood = false;
+      } catch (error) {
+        areGood = false;
+        throw error;
+      }
     }
   };
   await Promise.all(Array.from({ length: Math.min(looksAtOnce, items.length) }, look));

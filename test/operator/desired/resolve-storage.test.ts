@@ -143,6 +143,15 @@ describe("type Auto", () => {
       /no node cache/,
     ],
     ["the better while no pods are wanted", {}, cache, "Ephemeral", 0, "NodeCache", /node cache/],
+    [
+      "the claim that holds the model, while no pods are wanted",
+      shared,
+      cache,
+      "PersistentVolumeClaim",
+      0,
+      "PersistentVolumeClaim",
+      /files/,
+    ],
     ["another where what was chosen is gone", shared, [], "NodeCache", 1, "PersistentVolumeClaim", /files/],
     ["another where nothing but that is left", {}, [], "NodeCache", 1, "Ephemeral", /no node cache/],
   ];
