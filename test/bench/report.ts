@@ -92,12 +92,18 @@ function section(result: SavedResult): string {
 }
 
 /** Where results were measured: each machine once. */
+/** One line for each machine, with the versions of all that ran there. */
 function machines(results: readonly SavedResult[]): string {
-  const lines = results.map(({ machine }) => {
-    const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
-    return `${machine.processor}, ${machine.cpus} CPUs, ${machine.memoryGibibytes} GiB; ${machine.system}, Linux ${machine.kernel}; written to ${machine.storages.join(" and ")}; ${versions.join(", ")}.`;
-  });
-  return [...new Set(lines)].map((line) => `- ${line}`).join("\n");
+  const versionsOf = new Map<string, Set<string>>();
+  for (const { machine } of results) {
+    const where = `${machine.processor}, ${machine.cpus} CPUs, ${machine.memoryGibibytes} GiB; ${machine.system}, Linux ${machine.kernel}; written to ${machine.storages.join(" and ")}`;
+    const versions = versionsOf.get(where) ?? new Set();
+    versionsOf.set(where, versions);
+    for (const [name, version] of Object.entries(machine.versions)) versions.add(`${name} ${version}`);
+  }
+  return [...versionsOf]
+    .map(([where, versions]) => `- ${where}; ${[...versions].sort().join(", ")}.`)
+    .join("\n");
 }
 
 /** The Markdown report. */
