@@ -124,7 +124,7 @@ it is called out of reach on this machine.`,
     "## Machine",
     machines(results),
     "## Repeat",
-    `\`\`\`sh\nmake bench                        # everything\nmake bench SCENARIO=${ids} PAIRS=9\n\`\`\``,
+    `\`make bench SCENARIO=${ids} PAIRS=9\`; [how it measures](README.md).`,
     ...results.map(section),
   ].join("\n\n")}\n`;
 }
