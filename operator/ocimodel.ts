@@ -29,12 +29,15 @@ Says what the operator would choose for Models, and why, without a cluster that 
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
   --output FORMAT       table (default) or json
   --version             print the version
-  --help                this text
+  -h, --help            this text
 
 exit code: 0 every Model has a variant that fits; 1 one has none; 64 the input is wrong; 69 the cluster does not answer
 `;
 
 const exitCodes = { placed: 0, nothingFits: 1, usage: 64, unavailable: 69 } as const;
+
+const firstLine = (error: unknown): string =>
+  (error instanceof Error ? error.message : "unknown failure").split("\n", 1)[0] ?? "";
 
 function read(file: string): string {
   try {
@@ -53,8 +56,13 @@ async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> 
     import("./kube/errors.ts"),
   ]);
   const kubeConfig = new KubeConfig();
-  if (kubeconfig === undefined) kubeConfig.loadFromDefault();
-  else kubeConfig.loadFromFile(kubeconfig);
+  if (kubeconfig !== undefined) read(kubeconfig);
+  try {
+    if (kubeconfig === undefined) kubeConfig.loadFromDefault();
+    else kubeConfig.loadFromFile(kubeconfig);
+  } catch (error) {
+    throw new PlanInputError(`${kubeconfig ?? "KUBECONFIG"} is no kubeconfig: ${firstLine(error)}`);
+  }
   const client = new KubeClient({ kubeConfig, fieldManager: "ocimodel", userAgent: "ocimodel-plan" });
   const deadline = AbortSignal.timeout(30_000);
   const list = async <T>(resource: Resource): Promise<readonly T[]> =>
@@ -69,8 +77,21 @@ async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> 
       return undefined;
     }
   };
+  const listNodes = async (): Promise<readonly Node[]> => {
+    try {
+      return await list<Node>(nodeResource);
+    } catch (error) {
+      const server = kubeConfig.getCurrentCluster()?.server ?? "an unknown server";
+      throw new Error(
+        `${firstLine(error)} of ${server}; see --kubeconfig, or give nodes of a file by --nodes`,
+        {
+          cause: error,
+        },
+      );
+    }
+  };
   const [nodes, slices, pods] = await Promise.all([
-    list<Node>(nodeResource),
+    listNodes(),
     listIfAllowed<ResourceSlice>(resourceSliceResource, "devices of DRA drivers are left out"),
     listIfAllowed<ScheduledPod>(podResource, "what other pods take is not counted"),
   ]);
@@ -81,9 +102,17 @@ async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> 
   };
 }
 
+function yamlOf(text: string, file: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new PlanInputError(`${file} is neither YAML nor JSON: ${firstLine(error)}`);
+  }
+}
+
 function runtimesOf(file: string | undefined): typeof defaultRuntimes {
   if (file === undefined) return defaultRuntimes;
-  const parsed = configurationSchema.safeParse(parse(read(file)));
+  const parsed = configurationSchema.safeParse(yamlOf(read(file), file));
   if (!parsed.success)
     throw new PlanInputError(`configuration ${file} is invalid:\n${z.prettifyError(parsed.error)}`);
   return parsed.data.runtimes;
@@ -99,11 +128,16 @@ async function plan(args: readonly string[]): Promise<number> {
       kubeconfig: { type: "string" },
       config: { type: "string" },
       output: { type: "string", default: "table" },
-      help: { type: "boolean", default: false },
+      version: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
     },
   });
   if (values.help) {
     process.stdout.write(help);
+    return exitCodes.placed;
+  }
+  if (values.version) {
+    process.stdout.write(`ocimodel ${version()}\n`);
     return exitCodes.placed;
   }
   if (values.filename.length === 0) throw new PlanInputError("no Model is given; see --help");
@@ -121,9 +155,24 @@ async function plan(args: readonly string[]): Promise<number> {
     values.nodes === undefined
       ? await cluster(values.kubeconfig)
       : readCluster(read(values.nodes), values.nodes);
-  const plans: readonly Plan[] = models.map(({ metadata: { name, namespace }, spec }) =>
-    planModel({ ...found, name, ...(namespace === undefined ? {} : { namespace }), spec, facts, runtimes }),
-  );
+  const plans: readonly Plan[] = models.map(({ metadata: { name, namespace }, spec }) => {
+    const input = {
+      ...found,
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      spec,
+      facts,
+      runtimes,
+    };
+    try {
+      return planModel(input);
+    } catch (error) {
+      // The schema is the API server's to check; without it, a text may stand where a list should.
+      throw new PlanInputError(
+        `Model ${JSON.stringify(name)} cannot be judged (${firstLine(error)}): a field may be of a wrong type; kubectl apply --dry-run=server tells which`,
+      );
+    }
+  });
   process.stdout.write(
     values.output === "json"
       ? `${JSON.stringify(plans, undefined, 2)}\n`
@@ -139,7 +188,7 @@ async function main(): Promise<number> {
     process.stdout.write(`ocimodel ${version()}\n`);
     return exitCodes.placed;
   }
-  const isHelp = command === "--help" || command === undefined;
+  const isHelp = command === "--help" || command === "-h" || command === undefined;
   (isHelp ? process.stdout : process.stderr).write(
     isHelp
       ? help

@@ -82,7 +82,8 @@ function resolvedVariants({ spec, facts }: PlanInput) {
       ? [{ name: each.name, reference: `@${each.digest}` }]
       : [],
   );
-  return effectiveVariants(spec, { variants: found }).map((each) => {
+  // Without any, nobody has looked.
+  return effectiveVariants(spec, found.length === 0 ? {} : { variants: found }).map((each) => {
     const result = each.failure ?? facts.get(each.reference);
     const artifact = artifactOf(result);
     return {
@@ -151,7 +152,7 @@ export function planModel(input: PlanInput): Plan {
       : {
           ...base,
           verdict: "Pending",
-          message: `no facts of it are given; add the output of: puller inspect --reference ${reference} --output json`,
+          message: `no facts of it are given; give --facts the output of: ${inspection(input.spec, reference)}`,
         };
   });
   const isSelected = choice.kind === "selected";
@@ -163,7 +164,9 @@ export function planModel(input: PlanInput): Plan {
     message: isSelected
       ? choice.reason
       : candidates.length === 0
-        ? "no variant could be read"
+        ? variants.length === 0
+          ? `no variant is known; give --facts the output of: ${inspection(input.spec, input.spec.source.reference)}`
+          : "no variant could be read"
         : choice.message,
     placements: isSelected
       ? choice.shares.map(({ candidate, placement, replicas, nodes }) => ({
@@ -177,6 +180,17 @@ export function planModel(input: PlanInput): Plan {
       : [],
     variants,
   };
+}
+
+/** The command that tells what is missing. */
+function inspection({ source, variantsFrom }: ModelSpec, reference: string): string {
+  const isFound = variantsFrom !== undefined && reference === source.reference;
+  const what = !isFound
+    ? `--reference ${reference}`
+    : variantsFrom.tags === undefined
+      ? `--index ${reference}`
+      : `--reference ${reference} --tags '${variantsFrom.tags.pattern}'`;
+  return `puller inspect ${what} --output json`;
 }
 
 function artifactOf(result: InspectResult | undefined): InspectFacts | undefined {

@@ -27,6 +27,8 @@ function documents(text: string, file: string): readonly unknown[] {
     const value: unknown = document.toJS();
     return value === null ? [] : [value];
   });
+  // What a command that failed leaves behind a redirection; no nodes are a list without items.
+  if (found.length === 0) throw new PlanInputError(`${file} is empty`);
   return found.flatMap((value) => {
     const list = object.safeParse(value);
     return list.success && list.data.kind?.endsWith("List") === true && list.data.items !== undefined

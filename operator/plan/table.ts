@@ -53,5 +53,6 @@ export function planTable(plan: Plan): string {
   );
   const nearest = missed.length === 0 ? [] : [columns([["VARIANT", "NEAREST NODE", "LACKS"], ...missed])];
   const head = `${plan.model}: ${plan.isPlaced ? plan.message : `nothing is chosen (${plan.reason})`}`;
+  if (plan.variants.length === 0) return `${head}\n\n${plan.message}`;
   return [head, variants, ...nearest, ...placements].join("\n\n");
 }

@@ -86,7 +86,7 @@ function notFound(
   return {
     reference,
     code: "ManifestNotFound",
-    message: `no variant ${name} was found there; give it a reference, or the name of one that was: ${[...found.keys()].join(", ")}`,
+    message: `no variant ${name} was found there; give it a reference${found.size === 0 ? "; none was found" : `, or the name of one that was: ${[...found.keys()].join(", ")}`}`,
   };
 }
 

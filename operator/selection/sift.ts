@@ -174,7 +174,7 @@ export function describeObstacles(refused: readonly Refused[]): readonly string[
     if ("what" in found) parts.push(`${name}: ${found.what}`);
   }
   const more = count(others) - shown.length;
-  if (more > 0) parts.push(`and ${more} more nodes`);
+  if (more > 0) parts.push(`and ${more} more ${more === 1 ? "node" : "nodes"}`);
   return parts;
 }
 

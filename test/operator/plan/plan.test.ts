@@ -98,6 +98,24 @@ describe("ocimodel plan", () => {
     expect(unknown.out).toContain("puller inspect --reference registry.example/llm:8b-f16 --output json");
   });
 
+  test("says how to tell it the variants of a Model that finds them", () => {
+    const findsBy = (variantsFrom: object): object => ({
+      ...model,
+      spec: { source: model.spec.source, variantsFrom },
+    });
+    const index = plan(["-f", file("index.yaml", findsBy({ index: true })), ...given]);
+    expect(index.code).toBe(1);
+    expect(index.out).toContain("puller inspect --index registry.example/llm --output json");
+    const tags = plan(["-f", file("tags.yaml", findsBy({ tags: { pattern: "8b-*" } })), ...given]);
+    expect(tags.out).toContain("puller inspect --reference registry.example/llm --tags '8b-*' --output json");
+    const named = {
+      ...model,
+      spec: { ...model.spec, variants: [{ name: "q4" }], variantsFrom: { index: true } },
+    };
+    const one = plan(["-f", file("named.yaml", named), ...given]);
+    expect(one.out).toMatch(/^q4 +Pending .*puller inspect --index registry\.example\/llm --output json$/m);
+  });
+
   test("names the nodes that come nearest to what none takes, and what each lacks", () => {
     const large = {
       ...model,
@@ -223,11 +241,36 @@ describe("ocimodel plan", () => {
     ["two sources of nodes", ["-f", "MODEL", "--nodes", "a", "--kubeconfig", "b"], "exclude each other"],
     ["facts that are none", ["-f", "MODEL", "--facts", "NODES"], "is not as expected"],
     ["text that is no YAML", ["-f", "BROKEN"], "is neither YAML nor JSON"],
+    ["nodes of an empty file", ["-f", "MODEL", "--nodes", "EMPTY"], "is empty"],
+    ["facts of an empty file", ["-f", "MODEL", "--facts", "EMPTY"], "is empty"],
+    ["a configuration that is no YAML", ["-f", "MODEL", "--config", "BROKEN"], "is neither YAML nor JSON"],
+    ["no kubeconfig", ["-f", "MODEL", "--kubeconfig", "/nowhere"], "/nowhere cannot be read (ENOENT)"],
+    ["a broken kubeconfig", ["-f", "MODEL", "--kubeconfig", "BROKEN"], "is no kubeconfig"],
+    [
+      "a field of a wrong type",
+      ["-f", "TEXT", "--nodes", "NODES", "--facts", "FACTS"],
+      'Model "qwen3" cannot be judged',
+    ],
   ])("refuses %s with 64", (_name, args, message) => {
     const files: Readonly<Record<string, string>> = {
       NODES: given[1] ?? "",
       MODEL: file("model.yaml", model),
+      FACTS: given[3] ?? "",
+      EMPTY: file("empty.yaml", ""),
       BROKEN: file("broken.yaml", "a: [1"),
+      TEXT: file("text.yaml", {
+        ...model,
+        spec: {
+          ...model.spec,
+          variants: [
+            {
+              name: "f16",
+              reference: ":8b-f16",
+              requirements: { accelerator: { vendor: "nvidia", products: "*L4*" } },
+            },
+          ],
+        },
+      }),
     };
     const { code, err } = plan(args.map((each) => files[each] ?? each));
     expect(err).toContain(message);
