@@ -38,7 +38,6 @@ export async function rangeBlob(
   const { plane } = options;
   const { map } = partial;
   const algorithm = digestAlgorithm(descriptor.digest);
-  // Before there is any lane: one that waits for the hash would keep others from what they need to get on.
   // A thread of its own hashes an archive too: whoever unpacks it has enough to do, and is not waited for.
   await options.follower?.follow(partial);
   signal.throwIfAborted();

@@ -87,7 +87,7 @@ export class Unpacking {
     return {
       follow: async (partial) => {
         if (this.#attempts.get(archive)?.map === partial.map) return;
-        this.#begin(archive, partial.map, await partial.openReader()).catch(() => undefined);
+        this.#begin(archive, partial.map, await partial.openReader());
       },
     };
   }
@@ -99,7 +99,7 @@ export class Unpacking {
     const handle = await onVolume(`reading ${digest}`, async () =>
       open(blobPath(this.#layout, digest), O_RDONLY | O_NOFOLLOW),
     );
-    this.#begin(archive, PieceMap.whole(sizeBytes), handle, digestAlgorithm(digest)).catch(() => undefined);
+    this.#begin(archive, PieceMap.whole(sizeBytes), handle, digestAlgorithm(digest));
   }
 
   /** What came of all archives, whose blobs are on the volume by now. Fails with AppError. */
@@ -131,13 +131,8 @@ export class Unpacking {
     for (const { map } of this.#attempts.values()) map.stop();
   };
 
-  /** Takes the place of the attempt before, if there was one; `handle` is closed in the end. Settles when a thread has begun. */
-  async #begin(
-    archive: PlannedArchive,
-    map: PieceMap,
-    handle: FileHandle,
-    algorithm?: DigestAlgorithm,
-  ): Promise<Unpack> {
+  /** Takes the place of the attempt before, if there was one; `handle` is closed in the end. What comes of it, failures too, is the attempt's outcome. */
+  #begin(archive: PlannedArchive, map: PieceMap, handle: FileHandle, algorithm?: DigestAlgorithm): void {
     const former = this.#attempts.get(archive);
     const directory = join(this.#layout.staging, randomBytes(8).toString("hex"));
     const { encoding, singleFilePath, root } = archive;
@@ -158,11 +153,9 @@ export class Unpacking {
       });
     };
     this.#directories.add(directory);
-    const begun = begin();
-    const outcome = this.#outcome(begun, archive, map, handle, algorithm);
+    const outcome = this.#outcome(begin(), archive, map, handle, algorithm);
     this.#attempts.set(archive, { map, directory, outcome });
     if (former !== undefined) void this.#forget(former);
-    return begun;
   }
 
   async #outcome(

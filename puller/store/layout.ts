@@ -55,6 +55,8 @@ export function storeLayout(root: string): StoreLayout {
 
 /** How small files of the store are read: others may have put a link there, or a pipe, whose other end would be waited for. */
 export const readFlags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+/** How a file that is there is written to, as `readFlags`. */
+export const touchFlags = constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** Whether a name is one that an NFS client gives a file which was removed while somebody has it open; it goes when that one closes it. */
 export function isHeldOpenName(name: string): boolean {

@@ -29,21 +29,12 @@ import {
   readJournal,
 } from "./journal.ts";
 import { blobPath, ingestDirectory, type StoreLayout } from "./layout.ts";
+import { inMadeDirectory } from "./made-directory.ts";
 import { lookForPartials, newPartialName, releasePartial, type Orphan } from "./orphans.ts";
 import { onVolume } from "./storage-error.ts";
 
-/** Makes a file and its directory, which another process that has just published the blob may be removing at this moment. */
-async function openNew(path: string): Promise<FileHandle> {
-  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
-  for (let attempt = 1; ; attempt += 1) {
-    await mkdir(dirname(path), { recursive: true });
-    try {
-      return await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
-    } catch (error) {
-      if (attempt >= 10 || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
-  }
-}
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+const newFlags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
 
 /** A file whose content was verified, by what shows a later write to it. */
 export type Verified = { readonly ino: bigint; readonly mtimeNs: bigint };
@@ -78,7 +69,7 @@ export class Partial {
     return onVolume(`making a partial file of ${descriptor.digest}`, async () => {
       const directory = ingestDirectory(layout, descriptor.digest);
       const path = join(directory, await newPartialName());
-      const handle = await openNew(path);
+      const handle = await inMadeDirectory(directory, async () => open(path, newFlags, 0o644));
       const partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
       if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
       return partial;

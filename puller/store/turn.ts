@@ -7,13 +7,13 @@
 // seen, and while it is written to: ages are differences of times that the volume itself gave.
 
 import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
-import { lstat, mkdir, open, readdir, rename, rmdir, unlink, writeFile } from "node:fs/promises";
+import { lstat, open, readdir, rename, rmdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { digestHex } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
-import type { StoreLayout } from "./layout.ts";
+import { touchFlags, type StoreLayout } from "./layout.ts";
+import { inMadeDirectory } from "./made-directory.ts";
 import { hostMark, startTicks } from "./writer.ts";
 
 export type TurnTimes = {
@@ -56,7 +56,7 @@ export const ticketFiles: TicketFiles = {
   create: async (path) => writeFile(path, "-"),
   touch: async (path) => {
     // Not through a link that somebody put in its place.
-    const handle = await open(path, constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const handle = await open(path, touchFlags);
     try {
       // A write of no byte would not be a write.
       await handle.write("-", 0);
@@ -93,19 +93,6 @@ async function within<T>(milliseconds: number, operation: Promise<T>): Promise<T
   }
 }
 
-/** Makes a file and its directory, which whoever gave back the last ticket in it may be removing at this moment. */
-async function createIn(directory: string, path: string, files: TicketFiles): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    await mkdir(directory, { recursive: true });
-    try {
-      await files.create(path);
-      return;
-    } catch (error) {
-      if (attempt >= 10 || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
-  }
-}
-
 class Ticket {
   readonly #directory: string;
   readonly #files: TicketFiles;
@@ -125,7 +112,7 @@ class Ticket {
   static async take(directory: string, files: TicketFiles, times: TurnTimes): Promise<Ticket> {
     const owner = `${randomBytes(8).toString("hex")}-${hostMark()}-${process.pid}-${(await startTicks("self")) || "0"}`;
     const choosing = join(directory, `choosing-${owner}`);
-    await createIn(directory, choosing, files);
+    await inMadeDirectory(directory, async () => files.create(choosing));
     const numbers = (await files.list(directory))
       .map((name) => Number(ticketPattern.exec(name)?.[1]))
       .filter(Number.isInteger);

@@ -2,20 +2,16 @@
 // on. Garbage collection leaves alone what was used lately, and so never needs to know who runs where at this very moment.
 
 import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
 import { lstat, open, readFile, readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
-import { readFlags, type StoreLayout } from "./layout.ts";
+import { readFlags, touchFlags, type StoreLayout } from "./layout.ts";
 import { useFile } from "./note-use.ts";
 
 /** While a pull goes on its record is written this often, milliseconds. */
 const heartbeatMs = 60_000;
-
-/** As `readFlags`. */
-const touchFlags = constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const schema = z.strictObject({ v: z.literal(1), blobs: z.array(z.custom<Digest>(isDigest)) });
 
