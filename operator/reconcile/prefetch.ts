@@ -8,7 +8,7 @@ import { prefetchPod } from "../desired/prefetch-pod.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { Candidate, Choice } from "../selection/types.ts";
-import { untoleratedTaint } from "../selection/tolerations.ts";
+import { untoleratedTaints } from "../selection/tolerations.ts";
 import { canMount } from "./claims.ts";
 import { pullerStatus } from "./copies.ts";
 import type { Observed } from "./observed.ts";
@@ -43,7 +43,7 @@ export function chosenNodes(
     .filter(
       (node) =>
         !node.isUnschedulable &&
-        untoleratedTaint(node, tolerations) === undefined &&
+        untoleratedTaints(node, tolerations).length === 0 &&
         Object.entries(nodeSelector).every(([key, value]) => node.labels[key] === value),
     )
     .map(({ name }) => name)

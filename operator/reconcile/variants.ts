@@ -19,6 +19,8 @@ import type {
   VariantSpec,
   VariantStatus,
 } from "../api/model.ts";
+import type { NodeSelector } from "../selection/node-selector.ts";
+import type { Obstacle } from "../selection/obstacle.ts";
 import { withImageForAll } from "../selection/runtime-image.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 
@@ -214,7 +216,7 @@ function at(value: Json | undefined, ...keys: readonly string[]): Json | undefin
  * What the pod template says of the nodes that its pods may run on: its node selector, its required node affinity and a node's
  * name. All of the lists must hold; the terms of one are ORed. What is of another shape is the API server's to refuse.
  */
-export function templateSelectors({ template }: ModelSpec): readonly (readonly NodeSelectorTerm[])[] {
+export function templateSelectors({ template }: ModelSpec): readonly NodeSelector[] {
   const affinity = ["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
   const selector = nodeSelectorSchema.safeParse(at(template, "spec", "nodeSelector")).data ?? {};
   const labels = Object.entries(selector).flatMap(([key, value]) =>
@@ -223,14 +225,21 @@ export function templateSelectors({ template }: ModelSpec): readonly (readonly N
   const terms = termsSchema.safeParse(at(template, "spec", ...affinity, "nodeSelectorTerms")).data as
     readonly NodeSelectorTerm[] | undefined;
   const name = at(template, "spec", "nodeName");
-  return [
+  const lists: readonly (readonly NodeSelectorTerm[])[] = [
     ...(labels.length === 0 ? [] : [[{ matchExpressions: labels }]]),
     ...(terms === undefined || terms.length === 0 ? [] : [terms]),
     ...(typeof name !== "string" || name === ""
       ? []
       : [[{ matchFields: [{ key: "metadata.name", operator: "In" as const, values: [name] }] }]]),
   ];
+  return lists.map((each) => ({ terms: each, lack: outsideTemplate }));
 }
+
+const outsideTemplate: Obstacle = {
+  kind: "excluded",
+  reason: "outside the selectors of spec.template",
+  what: "the selectors of spec.template do not match it",
+};
 
 /** Tolerations that the rendered pod will have, besides those for its devices. */
 export function tolerationsOf(

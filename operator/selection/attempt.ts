@@ -11,14 +11,15 @@ import { contextLengths, estimateFootprint } from "./footprint.ts";
 import { nodeAffinityTerms } from "./node-affinity.ts";
 import { productPattern } from "./glob.ts";
 import { groupNodes } from "./node-groups.ts";
-import { describeObstacles, nearMisses, sift } from "./sift.ts";
+import type { ExcludedNodes } from "./node-selector.ts";
+import { describeTaken, describeUnfit, isTooLarge, nearMisses, sift } from "./sift.ts";
 import { deviceTolerations } from "./tolerations.ts";
 import type { Candidate, DeviceClaim, Footprint, NearMiss, Placement } from "./types.ts";
 
 export type AttemptInput = {
   readonly nodes: readonly NodeHardware[];
-  /** Nodes that are left out of `nodes`, since the pod template keeps its pods off them; see `admittedNodes`. */
-  readonly excludedNodes?: number;
+  /** Nodes that are left out of `nodes`, since something beside the variants keeps pods off them; see `admittedNodes`. */
+  readonly excluded?: readonly ExcludedNodes[];
   readonly selection: SelectionSpec;
   /** Tolerations of the pod template, by variant name. */
   readonly tolerations: (candidate: Candidate) => readonly JsonObject[];
@@ -35,7 +36,7 @@ export type Attempt = {
   readonly demand: PodDemand;
   readonly matching: readonly NodeHardware[];
   readonly message: string;
-  /** Some node has all it asks for but memory. */
+  /** Some node has all it asks for but memory, and perhaps enough devices. */
   readonly isTooLarge: boolean;
   /** Some node has devices that are asked for in this way, good for it or not. */
   readonly isOffered: boolean;
@@ -109,7 +110,7 @@ export function attempt(
   };
   const grouped = groupNodes(input.nodes);
   const sifted = sift(grouped, demand);
-  const { matching, matchingNames, freeNames, refused, taken } = sifted;
+  const { matching, matchingNames, freeNames } = sifted;
   const isShort = contextLength < (contextLengths(artifact.facts, input.selection.contextLength)[0] ?? 0);
   const needed =
     (way === undefined
@@ -117,13 +118,8 @@ export function attempt(
       : `needs ${formatBytes(deviceBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`) +
     (isShort ? ` with ${contextLength} tokens of context` : "");
   let headroomBytes: number | undefined;
-  const { excludedNodes = 0 } = input;
-  const excluded =
-    excludedNodes === 0
-      ? []
-      : [
-          `${excludedNodes} ${excludedNodes === 1 ? "node is" : "nodes are"} excluded by the selectors of spec.template`,
-        ];
+  const { excluded = [] } = input;
+  const nodes = excluded.reduce((sum, each) => sum + each.nodes.length, input.nodes.length);
   return {
     candidate,
     demand,
@@ -143,21 +139,20 @@ export function attempt(
     isOffered: grouped.groups.some(({ sample }) =>
       sample.accelerators.some((each) => demand.device !== undefined && offersWay(each, demand.device)),
     ),
-    isTooLarge: matching.length === 0 && refused.some(({ obstacle: found }) => found.kind === "memory"),
-    nearMisses: () => nearMisses(sifted, demand),
+    isTooLarge: isTooLarge(sifted),
+    nearMisses: () => nearMisses(sifted, excluded, demand),
     headroomBytes: () => {
       // Devices are those of the whole group; RAM each node has its own.
-      const nodes = way === undefined ? matching : sifted.samples;
-      headroomBytes ??= nodes.reduce((most, node) => Math.max(most, headroom(node, demand)), 0);
+      const compared = way === undefined ? matching : sifted.samples;
+      headroomBytes ??= compared.reduce((most, node) => Math.max(most, headroom(node, demand)), 0);
       return headroomBytes;
     },
     message:
       matching.length > 0
-        ? [
-            `${needed}; fits ${matching.length} of ${input.nodes.length + excludedNodes} nodes`,
-            ...(taken.length > 0 ? ["none has room now", ...describeObstacles(taken)] : []),
-          ].join("; ")
-        : [needed, ...describeObstacles(refused), ...excluded].join("; "),
+        ? [`${needed}; fits ${matching.length} of ${nodes} nodes`, ...describeTaken(sifted, demand)].join(
+            "; ",
+          )
+        : [needed, ...describeUnfit(sifted, excluded)].join("; "),
   };
 }
 

@@ -1,6 +1,6 @@
 // Chooses the variant by the policy, with a verdict and numbers for every one. Pure.
 
-import type { AcceleratorVendor, NodeSelectorTerm } from "../api/model.ts";
+import type { AcceleratorVendor } from "../api/model.ts";
 import {
   attemptOnCpus,
   attemptStated,
@@ -10,14 +10,14 @@ import {
   type AttemptInput,
 } from "./attempt.ts";
 import { shareKey, sharesOf, type RunningShare } from "./per-hardware.ts";
-import { admittedNodes } from "./node-selector.ts";
+import { admittedNodes, type NodeSelector } from "./node-selector.ts";
 import { compareQuality } from "./quality.ts";
 import { runtimeImage } from "./runtime-image.ts";
 import type { Candidate, Choice, VariantVerdict } from "./types.ts";
 
-export type SelectionInput = Omit<AttemptInput, "excludedNodes"> & {
-  /** Node selectors of the pod template, all of which must hold; each is a list of ORed terms. */
-  readonly selectors?: readonly (readonly NodeSelectorTerm[])[];
+export type SelectionInput = Omit<AttemptInput, "excluded"> & {
+  /** What else keeps pods off nodes: selectors of the pod template, the volume. All must hold. */
+  readonly selectors?: readonly NodeSelector[];
   /** In the user's order, which is the order of preference. */
   readonly candidates: readonly Candidate[];
   /** The variant that runs now and what it runs on; kept as long as `reselect` says. */

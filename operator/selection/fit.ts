@@ -7,7 +7,8 @@ import type { DeviceWay, NodeAccelerators, NodeHardware } from "../hardware/type
 import { formatBytes } from "../kube/quantity.ts";
 import { productFilter } from "./glob.ts";
 import { matchesNodeSelector } from "./node-selector.ts";
-import { untoleratedTaint } from "./tolerations.ts";
+import { compareLacks, type Obstacle } from "./obstacle.ts";
+import { untoleratedTaints } from "./tolerations.ts";
 
 /** What one pod asks of one node. */
 export type PodDemand = {
@@ -21,18 +22,6 @@ export type PodDemand = {
   /** CPU that the pod's containers request; absent: not compared. */
   readonly cpuMillis?: number;
 };
-
-/** Classes of refusal, in the order in which a message groups them. `missingBytes`: of RAM, where RAM is what is lacking. */
-export type Obstacle =
-  /** Of the memory that the model is loaded to: of a device, or RAM. */
-  | { readonly kind: "memory"; readonly hasBytes: number; readonly missingBytes: number }
-  | { readonly kind: "no-accelerator" }
-  | { readonly kind: "unknown"; readonly what: string }
-  /** Fits, but other pods hold what it needs. */
-  | { readonly kind: "taken"; readonly what: string; readonly missingBytes?: number }
-  /** Has all that it needs, but does not admit it: a taint, a cordon, selectors of the user. */
-  | { readonly kind: "excluded"; readonly what: string }
-  | { readonly kind: "other"; readonly what: string; readonly missingBytes?: number };
 
 /**
  * Least memory that drivers report for a device of a nominal size, bytes: a "16 GB" T4 has 15109 MiB, since error
@@ -63,6 +52,9 @@ export function offersWay(
   );
 }
 
+/** Other pods come and go all the time: what they hold is told in steps of this, bytes, or each of them would change the status of all who wait. */
+const takenStepBytes = 64 * 1024 * 1024;
+
 /** Globs compiled once, not once a node. */
 const filters = new WeakMap<readonly string[], ReturnType<typeof productFilter>>();
 
@@ -71,47 +63,49 @@ function filterOf(globs: readonly string[]): ReturnType<typeof productFilter> {
   return filters.get(globs);
 }
 
-/** What keeps the pod from devices of one class; undefined: they are good for it, however many there are. */
-function classObstacle(
+/** What keeps the pod from devices of one class; empty: they are good for it, however many there are. */
+function classLacks(
   accelerators: NodeAccelerators,
   demand: PodDemand,
   leastMemoryBytes: number,
-): Obstacle | undefined {
+): readonly Obstacle[] {
   const { products, minComputeCapability } = demand.requirements.accelerator ?? {};
+  const lacks: Obstacle[] = [];
+  const unknown = (fact: string, what = `its ${fact} is not stated`): void => {
+    lacks.push({ kind: "unknown", reason: `of unknown ${fact}`, what });
+  };
   const isWanted = products === undefined ? undefined : filterOf(products);
   if (isWanted !== undefined) {
     const { product } = accelerators;
-    if (product === undefined) return { kind: "unknown", what: "its GPU product is not stated" };
-    if (!isWanted(product)) return { kind: "other", what: `its GPU is ${product}` };
+    if (product === undefined) unknown("GPU product");
+    else if (!isWanted(product))
+      lacks.push({ kind: "other", reason: `with the GPU ${product}`, what: `its GPU is ${product}` });
   }
   if (minComputeCapability !== undefined) {
     const has = accelerators.computeCapability;
-    if (has === undefined) return { kind: "unknown", what: "its compute capability is not stated" };
-    if (!isCapable(has, parseCapability(minComputeCapability))) {
-      return { kind: "other", what: `its compute capability is ${has.join(".")}` };
+    if (has === undefined) unknown("compute capability");
+    else if (!isCapable(has, parseCapability(minComputeCapability))) {
+      const what = `its compute capability is ${has.join(".")}`;
+      lacks.push({ kind: "other", reason: `of compute capability ${has.join(".")}`, what });
     }
   }
   // What unified memory must hold is compared, and requested, as RAM.
   if (leastMemoryBytes === 0 || (accelerators.isUnifiedMemory && accelerators.uncertainty === undefined)) {
-    return undefined;
+    return lacks;
   }
   const { memoryBytes } = accelerators;
-  if (memoryBytes === undefined) {
-    return { kind: "unknown", what: accelerators.uncertainty ?? "its GPU memory is not stated" };
+  if (memoryBytes === undefined) unknown("GPU memory", accelerators.uncertainty);
+  else if (memoryBytes < leastMemoryBytes) {
+    const missingBytes = leastMemoryBytes - memoryBytes;
+    lacks.push({
+      kind: "memory",
+      reason: "with too little GPU memory",
+      what: `${formatBytes(missingBytes)} of GPU memory short`,
+      hasBytes: memoryBytes,
+      missingBytes,
+    });
   }
-  return memoryBytes < leastMemoryBytes
-    ? { kind: "memory", hasBytes: memoryBytes, missingBytes: leastMemoryBytes - memoryBytes }
-    : undefined;
-}
-
-/** The obstacle that says most about how near the node is. */
-function nearest(obstacles: readonly Obstacle[]): Obstacle {
-  const tooSmall = obstacles.flatMap((each) => (each.kind === "memory" ? [each] : []));
-  const largest = tooSmall.reduce<(typeof tooSmall)[number] | undefined>(
-    (best, each) => (best === undefined || each.hasBytes > best.hasBytes ? each : best),
-    undefined,
-  );
-  return largest ?? obstacles[0] ?? { kind: "no-accelerator" };
+  return lacks;
 }
 
 /** Places in the node's list of devices that are good for the pod, whether free or not. */
@@ -119,7 +113,7 @@ export function suitablePlaces(node: NodeHardware, demand: PodDemand): readonly 
   const { device } = demand;
   if (device === undefined) return [];
   return node.accelerators.flatMap((each, place) =>
-    offersWay(each, device) && classObstacle(each, demand, device.memoryBytes) === undefined ? [place] : [],
+    offersWay(each, device) && classLacks(each, demand, device.memoryBytes).length === 0 ? [place] : [],
   );
 }
 
@@ -137,142 +131,183 @@ function freeAt(node: NodeHardware, places: readonly number[]): number | undefin
   return free;
 }
 
-/** What keeps the pod from the node's devices, however many of them are free. */
-function deviceObstacle(
+function tooFew(has: number, wanted: number): readonly Obstacle[] {
+  if (has >= wanted) return [];
+  const what = `it has ${has} of ${wanted} GPUs`;
+  return [{ kind: "other", reason: "with too few GPUs", what, missingDevices: wanted - has }];
+}
+
+/** What keeps the pod from the node's devices, however many of them are free: of those that come nearest to it. */
+function deviceLacks(
   node: NodeHardware,
   demand: PodDemand,
   device: NonNullable<PodDemand["device"]>,
-): Obstacle | undefined {
-  const places = suitablePlaces(node, demand);
-  const count = countAt(node, places);
-  if (count > 0) {
-    return count < device.count
-      ? { kind: "other", what: `it has ${count} of ${device.count} GPUs` }
-      : undefined;
+): readonly Obstacle[] {
+  const count = countAt(node, suitablePlaces(node, demand));
+  if (count > 0) return tooFew(count, device.count);
+  let nearest: readonly Obstacle[] | undefined;
+  for (const each of node.accelerators) {
+    if (!offersWay(each, device)) continue;
+    const lacks = [...classLacks(each, demand, device.memoryBytes), ...tooFew(each.count, device.count)];
+    if (nearest === undefined || compareLacks(lacks, nearest) < 0) nearest = lacks;
   }
-  const obstacles = node.accelerators.flatMap((each) =>
-    offersWay(each, device) ? (classObstacle(each, demand, device.memoryBytes) ?? []) : [],
+  if (nearest !== undefined) return nearest;
+  const claimable = node.accelerators.find(
+    ({ access, vendor }) => access.kind === "claim" && vendor === device.way.vendor,
   );
-  const claimable =
-    obstacles.length > 0
-      ? undefined
-      : node.accelerators.find(
-          ({ access, vendor }) => access.kind === "claim" && vendor === device.way.vendor,
-        );
-  return claimable?.access.kind === "claim"
-    ? { kind: "other", what: `its GPUs are offered by the DRA driver ${claimable.access.driver} only` }
-    : nearest(obstacles);
+  if (claimable?.access.kind === "claim") {
+    const what = `its GPUs are offered by the DRA driver ${claimable.access.driver} only`;
+    return [{ kind: "other", reason: "with GPUs of a DRA driver only", what }];
+  }
+  return [{ kind: "no-accelerator", reason: "without such a GPU", what: "it has no such GPU" }];
 }
+
+/** What other pods may hold, as bits of one number. */
+const held = { devices: 1, memory: 2, cpu: 4, pods: 8 };
 
 /**
- * Whether other pods leave what the pod needs on a node that fits, or nobody counted. `places`: of the devices that are good for it,
- * the same for all nodes of a group.
+ * What other pods hold of what the pod needs on a node that fits, as a number, since it is asked of every node: 0 when there is room, or
+ * nobody counted; equal for nodes that lack the same. `places`: of the devices that are good for it, the same for all nodes of a group.
  */
-export function hasRoomNow(node: NodeHardware, demand: PodDemand, places: readonly number[]): boolean {
+export function heldNow(node: NodeHardware, demand: PodDemand, places: readonly number[]): number {
   const { free } = node;
-  if (demand.device !== undefined) {
-    const count = freeAt(node, places);
-    if (count !== undefined && count < demand.device.count) return false;
-  }
-  if (free === undefined) return true;
-  return (
-    (free.memoryBytes === undefined || free.memoryBytes >= demand.memoryBytes) &&
-    (free.cpuMillis === undefined || free.cpuMillis >= (demand.cpuMillis ?? 0)) &&
-    (free.pods === undefined || free.pods >= 1)
-  );
+  const { device, memoryBytes, cpuMillis = 0 } = demand;
+  let bits = 0;
+  if (device !== undefined && (freeAt(node, places) ?? device.count) < device.count) bits |= held.devices;
+  if (free === undefined) return bits;
+  if ((free.memoryBytes ?? memoryBytes) < memoryBytes) bits |= held.memory;
+  if ((free.cpuMillis ?? cpuMillis) < cpuMillis) bits |= held.cpu;
+  if ((free.pods ?? 1) < 1) bits |= held.pods;
+  return bits;
 }
 
-/** What other pods hold of what the pod needs, on a node that fits; undefined: there is room, or nobody counted. */
-export function takenObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  const { free, accelerators } = node;
-  const { device } = demand;
-  if (device !== undefined && accelerators.some(({ freeCount }) => freeCount !== undefined)) {
-    const places = suitablePlaces(node, demand);
-    const [count, freeCount] = [countAt(node, places), freeAt(node, places)];
-    if (freeCount !== undefined && freeCount < device.count) {
-      return { kind: "taken", what: `${count - freeCount} of its ${count} GPUs are taken` };
-    }
-  }
-  if (free === undefined) return undefined;
-  const { cpuMillis, memoryBytes, pods } = free;
-  if (memoryBytes !== undefined && memoryBytes < demand.memoryBytes) {
-    return {
-      kind: "taken",
-      what: `only ${formatBytes(Math.max(0, memoryBytes))} of its RAM are free`,
-      missingBytes: demand.memoryBytes - Math.max(0, memoryBytes),
-    };
-  }
-  if (cpuMillis !== undefined && cpuMillis < (demand.cpuMillis ?? 0)) {
-    return {
-      kind: "taken",
-      what: `only ${Math.max(0, cpuMillis) / 1000} of its CPUs are free, and a pod requests ${(demand.cpuMillis ?? 0) / 1000}`,
-    };
-  }
-  return pods !== undefined && pods < 1 ? { kind: "taken", what: "it takes no more pods" } : undefined;
+/** How much of it is missing, to compare nodes of which other pods hold the same by. */
+export function heldAmounts(
+  node: NodeHardware,
+  { device, memoryBytes }: PodDemand,
+  places: readonly number[],
+): { readonly missingBytes: number; readonly missingDevices: number } {
+  const short = memoryBytes - Math.max(0, node.free?.memoryBytes ?? memoryBytes);
+  const count = device?.count ?? 0;
+  return {
+    missingBytes: Math.ceil(Math.max(0, short) / takenStepBytes) * takenStepBytes,
+    missingDevices: Math.max(0, count - (freeAt(node, places) ?? count)),
+  };
 }
 
-/** The first thing that keeps the pod off the node; undefined when it fits. `taken` only when nothing else does. */
-export function obstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  return lastingObstacle(node, demand) ?? selectorObstacle(node, demand) ?? takenObstacle(node, demand);
+/** What other pods hold of what the pod needs, on a node that fits; empty: there is room, or nobody counted. */
+export function takenLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
+  const places = suitablePlaces(node, demand);
+  const bits = heldNow(node, demand, places);
+  const { missingBytes, missingDevices } = heldAmounts(node, demand, places);
+  const { cpuMillis = 0, memoryBytes = 0 } = node.free ?? {};
+  const lacks: Obstacle[] = [];
+  const taken = (bit: number, what: string, of: Pick<Obstacle, "reason"> & Partial<Obstacle>): void => {
+    if ((bits & bit) !== 0) lacks.push({ kind: "taken", what, ...of });
+  };
+  const count = countAt(node, places);
+  taken(held.devices, `${count - (freeAt(node, places) ?? 0)} of its ${count} GPUs are taken`, {
+    reason: "whose GPUs are taken",
+    missingDevices,
+  });
+  const free = formatBytes(Math.max(0, memoryBytes));
+  taken(held.memory, `only ${free} of its RAM are free, ${formatBytes(missingBytes)} short`, {
+    reason: "whose RAM is taken",
+    missingBytes,
+  });
+  const cpus = `only ${Math.max(0, cpuMillis) / 1000} of its CPUs are free`;
+  taken(held.cpu, `${cpus}, and a pod requests ${(demand.cpuMillis ?? 0) / 1000}`, {
+    reason: "whose CPUs are taken",
+  });
+  taken(held.pods, "it takes no more pods", { reason: "that take no more pods" });
+  return lacks;
 }
 
-/** The user's own terms, which may read any label. */
-export function selectorObstacle(node: NodeHardware, { requirements }: PodDemand): Obstacle | undefined {
-  const { nodeSelectorTerms = [] } = requirements;
-  return nodeSelectorTerms.length === 0 || matchesNodeSelector(node, nodeSelectorTerms)
-    ? undefined
-    : { kind: "excluded", what: "nodeSelectorTerms exclude it" };
+/** Everything that keeps the pod off the node; empty when it fits. What is taken is told only when nothing else is lacking. */
+export function lacksOf(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
+  const lasting = [
+    ...selectorLacks(node, demand),
+    ...hardwareLacks(node, demand),
+    ...ramLacks(node, demand),
+    ...admissionLacks(node, demand),
+  ];
+  return lasting.length > 0 ? lasting : takenLacks(node, demand);
 }
 
-/** What no pod that ends would change, labels apart. */
-export function lastingObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  return hardwareObstacle(node, demand) ?? ramObstacle(node, demand) ?? admissionObstacle(node, demand);
+/** The user's own selectors, of the variant. */
+export function selectorLacks(node: NodeHardware, { requirements }: PodDemand): readonly Obstacle[] {
+  return matchesNodeSelector(node, requirements.nodeSelectorTerms ?? [])
+    ? []
+    : [
+        {
+          kind: "excluded",
+          reason: "outside nodeSelectorTerms",
+          what: "its labels do not match nodeSelectorTerms",
+        },
+      ];
 }
 
 /** System, architecture, CPU features and devices: what all nodes of a group have in common. */
-export function hardwareObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
+export function hardwareLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
   const { requirements, device } = demand;
-  if (node.operatingSystem !== undefined && node.operatingSystem !== "linux") {
-    return { kind: "other", what: `it runs ${node.operatingSystem}` };
-  }
-  if (
-    requirements.architectures !== undefined &&
-    requirements.architectures.length > 0 &&
-    (node.architecture === undefined || !requirements.architectures.includes(node.architecture))
-  ) {
-    return { kind: "other", what: `its architecture is ${node.architecture ?? "not stated"}` };
-  }
-  const missing = (requirements.cpuFeatures ?? []).filter((feature) => !node.cpuFeatures.includes(feature));
-  if (missing.length > 0) return { kind: "other", what: `its CPU does not state ${missing.join(", ")}` };
-  return device === undefined ? undefined : deviceObstacle(node, demand, device);
+  const lacks: Obstacle[] = [];
+  const other = (reason: string, what: string): void => {
+    lacks.push({ kind: "other", reason, what });
+  };
+  const { operatingSystem, architecture } = node;
+  if (operatingSystem !== undefined && operatingSystem !== "linux")
+    other(`running ${operatingSystem}`, `it runs ${operatingSystem}`);
+  const { architectures = [], cpuFeatures = [] } = requirements;
+  if (architectures.length > 0 && (architecture === undefined || !architectures.includes(architecture)))
+    other(
+      `of architecture ${architecture ?? "unknown"}`,
+      `its architecture is ${architecture ?? "not stated"}`,
+    );
+  const missing = cpuFeatures.filter((feature) => !node.cpuFeatures.includes(feature));
+  if (missing.length > 0)
+    other(`whose CPU does not state ${missing.join(", ")}`, `its CPU does not state ${missing.join(", ")}`);
+  return device === undefined ? lacks : [...lacks, ...deviceLacks(node, demand, device)];
 }
 
 /** RAM, of which nodes of one kind have a little more or less. */
-export function ramObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  if (demand.memoryBytes === 0) return undefined;
+export function ramLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
+  if (demand.memoryBytes === 0) return [];
+  const reason = "with too little RAM";
   const hasBytes = node.allocatableMemoryBytes;
-  if (hasBytes === undefined) return { kind: "unknown", what: "its allocatable memory is not stated" };
+  if (hasBytes === undefined) {
+    return [{ kind: "unknown", reason: "of unknown RAM", what: "its allocatable memory is not stated" }];
+  }
   const missingBytes = demand.memoryBytes - hasBytes;
-  if (missingBytes <= 0) return undefined;
+  if (missingBytes <= 0) return [];
+  const short = formatBytes(missingBytes);
   // Devices that use the RAM load the model to it as CPUs do.
   return demand.device === undefined || demand.device.way.isUnifiedMemory
-    ? { kind: "memory", hasBytes, missingBytes }
-    : { kind: "other", what: `it has ${formatBytes(hasBytes)} of RAM`, missingBytes };
+    ? [{ kind: "memory", reason, what: `${short} of RAM short`, hasBytes, missingBytes }]
+    : [
+        {
+          kind: "other",
+          reason,
+          what: `it has ${formatBytes(hasBytes)} of RAM, ${short} short`,
+          missingBytes,
+        },
+      ];
 }
 
 /** CPUs, taints and cordons: in common too, but told after the RAM. */
-export function admissionObstacle(node: NodeHardware, demand: PodDemand): Obstacle | undefined {
-  if (
-    demand.cpuMillis !== undefined &&
-    node.allocatableCpuMillis !== undefined &&
-    node.allocatableCpuMillis < demand.cpuMillis
-  ) {
-    return {
-      kind: "other",
-      what: `it has ${node.allocatableCpuMillis / 1000} CPUs, and a pod requests ${demand.cpuMillis / 1000}`,
-    };
+export function admissionLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
+  const lacks: Obstacle[] = [];
+  const { allocatableCpuMillis: has } = node;
+  if (demand.cpuMillis !== undefined && has !== undefined && has < demand.cpuMillis) {
+    const what = `it has ${has / 1000} CPUs, and a pod requests ${demand.cpuMillis / 1000}`;
+    lacks.push({ kind: "other", reason: "with too few CPUs", what });
   }
-  const taint = untoleratedTaint(node, demand.tolerations);
-  if (taint !== undefined) return { kind: "excluded", what: `its taint ${taint.key} is not tolerated` };
-  return node.isUnschedulable ? { kind: "excluded", what: "it is cordoned" } : undefined;
+  for (const { key } of untoleratedTaints(node, demand.tolerations)) {
+    lacks.push({
+      kind: "excluded",
+      reason: `with the taint ${key}`,
+      what: `its taint ${key} is not tolerated`,
+    });
+  }
+  if (node.isUnschedulable) lacks.push({ kind: "excluded", reason: "cordoned", what: "it is cordoned" });
+  return lacks;
 }

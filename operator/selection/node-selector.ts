@@ -2,6 +2,7 @@
 
 import type { NodeSelectorRequirement, NodeSelectorTerm } from "../api/model.ts";
 import type { NodeHardware } from "../hardware/types.ts";
+import type { Obstacle } from "./obstacle.ts";
 
 function labelMatches(value: string | undefined, requirement: NodeSelectorRequirement): boolean {
   const values = requirement.values ?? [];
@@ -41,12 +42,36 @@ export function matchesNodeSelector(node: NodeHardware, terms: readonly NodeSele
   });
 }
 
-/** The nodes that satisfy all of the selectors, and how many do not. */
+/** What keeps pods off nodes by their labels, beside what a variant asks for. */
+export type NodeSelector = {
+  /** ORed. */
+  readonly terms: readonly NodeSelectorTerm[];
+  /** What a node lacks that does not satisfy them. */
+  readonly lack: Obstacle;
+};
+
+/** Nodes that selectors keep pods off, and by which. */
+export type ExcludedNodes = { readonly lacks: readonly Obstacle[]; readonly nodes: readonly NodeHardware[] };
+
+/** The nodes that satisfy all of the selectors, and the others. */
 export function admittedNodes(
   nodes: readonly NodeHardware[],
-  selectors: readonly (readonly NodeSelectorTerm[])[] = [],
-): { readonly nodes: readonly NodeHardware[]; readonly excludedNodes: number } {
-  if (selectors.length === 0) return { nodes, excludedNodes: 0 };
-  const admitted = nodes.filter((node) => selectors.every((terms) => matchesNodeSelector(node, terms)));
-  return { nodes: admitted, excludedNodes: nodes.length - admitted.length };
+  selectors: readonly NodeSelector[] = [],
+): { readonly nodes: readonly NodeHardware[]; readonly excluded: readonly ExcludedNodes[] } {
+  if (selectors.length === 0) return { nodes, excluded: [] };
+  const admitted: NodeHardware[] = [];
+  const excluded = new Map<string, { readonly lacks: readonly Obstacle[]; readonly nodes: NodeHardware[] }>();
+  for (const node of nodes) {
+    const failed = selectors.filter(({ terms }) => !matchesNodeSelector(node, terms));
+    if (failed.length === 0) {
+      admitted.push(node);
+      continue;
+    }
+    const lacks = [...new Map(failed.map(({ lack }) => [lack.what, lack])).values()];
+    const key = lacks.map(({ what }) => what).join("\n");
+    const alike = excluded.get(key) ?? { lacks, nodes: [] };
+    alike.nodes.push(node);
+    excluded.set(key, alike);
+  }
+  return { nodes: admitted, excluded: [...excluded.values()] };
 }

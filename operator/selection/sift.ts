@@ -3,32 +3,33 @@
 import type { NodeHardware } from "../hardware/types.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import {
-  admissionObstacle,
-  hardwareObstacle,
-  hasRoomNow,
-  ramObstacle,
-  selectorObstacle,
+  admissionLacks,
+  hardwareLacks,
+  heldAmounts,
+  heldNow,
+  lacksOf,
+  ramLacks,
+  selectorLacks,
   suitablePlaces,
-  takenObstacle,
-  type Obstacle,
+  takenLacks,
   type PodDemand,
 } from "./fit.ts";
-import type { GroupedNodes, NodeGroup } from "./node-groups.ts";
+import { groupNodes, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
+import type { ExcludedNodes } from "./node-selector.ts";
+import { compareLacks, countReasons, type Obstacle } from "./obstacle.ts";
 import type { NearMiss } from "./types.ts";
 
-/** Nodes that do not take the pod for one reason. */
+/** Nodes that do not take the pod for the same reasons. */
 type Refused = {
-  /** What `sample` lacks, the nearest of them. */
-  readonly obstacle: Obstacle;
+  /** What all of them lack; amounts are those of `sample`. */
+  readonly lacks: readonly Obstacle[];
   readonly sample: NodeHardware;
   /** By name. */
   readonly nodes: readonly NodeHardware[];
-  /** Where they lack unequal amounts of it: in words and as a number to compare them by. */
-  readonly each?: {
-    readonly obstacle: (node: NodeHardware) => Obstacle | undefined;
-    readonly shortfall: (node: NodeHardware) => number;
-  };
 };
+
+/** Nodes of one group that the pod fits, and of which other pods hold the same. */
+type Held = Pick<Refused, "nodes"> & { readonly sample: NodeHardware; readonly places: readonly number[] };
 
 export type Sifted = {
   /** Nodes that the pod fits, by name, and their names. */
@@ -39,8 +40,8 @@ export type Sifted = {
   /** Of these, the names of those with room now. */
   readonly freeNames: readonly string[];
   readonly refused: readonly Refused[];
-  /** Where none has room: what others hold of the matching ones. */
-  readonly taken: readonly Refused[];
+  /** Matching nodes without room now. */
+  readonly held: readonly Held[];
 };
 
 const shownNodes = 3;
@@ -51,10 +52,9 @@ export function sift(grouped: GroupedNodes, demand: PodDemand): Sifted {
   // 1: fits; 2: fits, but others hold what it needs. By place, so that the lists are in the order of names without sorting them.
   const marks = new Uint8Array(grouped.nodes.length);
   const samples: NodeHardware[] = [];
+  const held: Held[] = [];
   for (const group of grouped.groups) {
-    const found = hardwareObstacle(group.sample, demand);
-    if (found !== undefined) refused.push({ obstacle: found, sample: group.sample, nodes: group.nodes });
-    else if (siftGroup(group, demand, marks, refused)) samples.push(group.sample);
+    if (siftGroup(group, demand, { marks, refused, held })) samples.push(group.sample);
   }
   const matching: NodeHardware[] = [];
   const matchingNames: string[] = [];
@@ -69,184 +69,199 @@ export function sift(grouped: GroupedNodes, demand: PodDemand): Sifted {
       if (mark === 1) freeNames.push(node.name);
     }
   }
-  const [first] = matching;
-  const held = first === undefined || freeNames.length > 0 ? undefined : takenObstacle(first, demand);
-  return {
-    matching,
-    matchingNames,
-    samples,
-    freeNames,
-    refused,
-    taken:
-      first === undefined || held === undefined
-        ? []
-        : [
-            {
-              obstacle: held,
-              sample: first,
-              nodes: matching,
-              each: {
-                obstacle: (node) => takenObstacle(node, demand),
-                shortfall: (node) => Math.max(0, demand.memoryBytes - (node.free?.memoryBytes ?? 0)),
-              },
-            },
-          ],
-  };
+  return { matching, matchingNames, samples, freeNames, refused, held };
 }
 
-/** Marks the nodes of a group whose hardware is good for the pod; true where it fits some. */
+/** Marks the nodes of a group that fit; true where some do. */
 function siftGroup(
-  { sample, nodes, places, leastMemoryBytes, isCounted }: NodeGroup,
+  group: NodeGroup,
   demand: PodDemand,
-  marks: Uint8Array,
-  refused: Refused[],
+  { marks, refused, held }: { marks: Uint8Array; refused: Refused[]; held: Held[] },
 ): boolean {
-  const needBytes = demand.memoryBytes;
-  const isSomeShort = needBytes > 0 && (leastMemoryBytes === undefined || leastMemoryBytes < needBytes);
-  const barred = admissionObstacle(sample, demand);
-  if (barred !== undefined && !isSomeShort) {
-    refused.push({ obstacle: barred, sample, nodes });
+  const { sample, nodes, places, isCounted } = group;
+  const hasTerms = (demand.requirements.nodeSelectorTerms ?? []).length > 0;
+  const { common, isSomeShort } = commonLacks(group, demand);
+  if (common.length > 0 && !hasTerms && !isSomeShort) {
+    refused.push({ lacks: common, sample, nodes });
     return false;
   }
-  const hasTerms = (demand.requirements.nodeSelectorTerms ?? []).length > 0;
   const devices = suitablePlaces(sample, demand);
+  const elsewhere: NodeHardware[] = [];
   const short: NodeHardware[] = [];
   const others: NodeHardware[] = [];
+  const heldBy: NodeHardware[][] = [];
   let isFitting = false;
   for (let index = 0; index < nodes.length; index += 1) {
     const node = nodes[index];
     const place = places[index];
     if (node === undefined || place === undefined) continue;
-    if (isSomeShort && (node.allocatableMemoryBytes ?? -1) < needBytes) {
+    if (hasTerms && selectorLacks(node, demand).length > 0) {
+      elsewhere.push(node);
+    } else if (isSomeShort && isShortOfRam(node, demand)) {
       short.push(node);
-    } else if (barred !== undefined || (hasTerms && selectorObstacle(node, demand) !== undefined)) {
+    } else if (common.length > 0) {
       others.push(node);
     } else {
-      marks[place] = !isCounted || hasRoomNow(node, demand, devices) ? 1 : 2;
+      const bits = isCounted ? heldNow(node, demand, devices) : 0;
+      marks[place] = bits === 0 ? 1 : 2;
+      if (bits !== 0) (heldBy[bits] ??= []).push(node);
       isFitting = true;
     }
   }
-  refused.push(...shortOfRam(short, demand));
-  const [excluded] = others;
-  const why = excluded === undefined ? undefined : (barred ?? selectorObstacle(excluded, demand));
-  if (excluded !== undefined && why !== undefined) {
-    refused.push({ obstacle: why, sample: excluded, nodes: others });
+  const [outsider] = elsewhere;
+  // A node that the user's selectors exclude is refused for that, whatever else it lacks.
+  if (outsider !== undefined)
+    refused.push({ lacks: selectorLacks(outsider, demand), sample: outsider, nodes: elsewhere });
+  const largest = mostRam(short);
+  if (largest !== undefined)
+    refused.push({ lacks: [...ramLacks(largest, demand), ...common], sample: largest, nodes: short });
+  const [other] = others;
+  if (other !== undefined) refused.push({ lacks: common, sample: other, nodes: others });
+  for (const alike of heldBy) {
+    const [first] = alike ?? [];
+    if (first !== undefined) held.push({ sample: first, nodes: alike, places: devices });
   }
   return isFitting;
 }
 
-/** Nodes with too little RAM, of which the one that has most says how much. */
-function shortOfRam(nodes: readonly NodeHardware[], demand: PodDemand): readonly Refused[] {
-  const has = (node: NodeHardware): number => node.allocatableMemoryBytes ?? -1;
-  let sample: NodeHardware | undefined;
-  for (const node of nodes) if (sample === undefined || has(node) > has(sample)) sample = node;
-  const found = sample === undefined ? undefined : ramObstacle(sample, demand);
-  if (sample === undefined || found === undefined) return [];
-  const each = {
-    obstacle: (node: NodeHardware) => ramObstacle(node, demand),
-    shortfall: (node: NodeHardware) => -has(node),
-  };
-  return [{ obstacle: found, sample, nodes, each }];
+const isShortOfRam = (node: NodeHardware, { memoryBytes }: PodDemand): boolean =>
+  memoryBytes > 0 && (node.allocatableMemoryBytes ?? -1) < memoryBytes;
+
+/** What all nodes of the group lack but for RAM, and whether RAM is still to be compared node by node. */
+function commonLacks(
+  { sample, leastMemoryBytes, nodes }: NodeGroup,
+  demand: PodDemand,
+): { readonly common: readonly Obstacle[]; readonly isSomeShort: boolean } {
+  const hardware = hardwareLacks(sample, demand);
+  // Without the device nothing else matters.
+  if (hardware.some(({ kind }) => kind === "no-accelerator")) return { common: hardware, isSomeShort: false };
+  const isSomeShort =
+    demand.memoryBytes > 0 && nodes.length > 0 && (leastMemoryBytes ?? -1) < demand.memoryBytes;
+  return { common: [...hardware, ...admissionLacks(sample, demand)], isSomeShort };
 }
 
-const obstacleOf = ({ obstacle, each }: Refused, node: NodeHardware): Obstacle =>
-  each?.obstacle(node) ?? obstacle;
+function mostRam(nodes: readonly NodeHardware[]): NodeHardware | undefined {
+  const has = (node: NodeHardware): number => node.allocatableMemoryBytes ?? -1;
+  let found: NodeHardware | undefined;
+  for (const node of nodes) if (found === undefined || has(node) > has(found)) found = node;
+  return found;
+}
 
-/** Words for what the obstacles of all nodes have in common: the best of those too small, then counts of the rest. */
-export function describeObstacles(refused: readonly Refused[]): readonly string[] {
-  const parts: string[] = [];
+/** Some node lacks nothing but size: memory, and perhaps devices. */
+export function isTooLarge({ matching, refused }: Sifted): boolean {
+  return (
+    matching.length === 0 &&
+    refused.some(
+      ({ lacks }) =>
+        lacks.some(({ kind }) => kind === "memory") &&
+        lacks.every(({ kind, missingDevices }) => kind === "memory" || missingDevices !== undefined),
+    )
+  );
+}
+
+/** Where no node fits: the most memory that one of those with too little has, and the nodes counted by what they lack. */
+export function describeUnfit({ refused }: Sifted, excluded: readonly ExcludedNodes[]): readonly string[] {
   const best = refused
-    .flatMap(({ obstacle, sample: { name } }) =>
-      obstacle.kind === "memory" ? [{ name, has: obstacle.hasBytes }] : [],
+    .flatMap(({ lacks, sample: { name } }) =>
+      lacks.flatMap(({ kind, hasBytes }) =>
+        kind === "memory" && hasBytes !== undefined ? [{ name, has: hasBytes }] : [],
+      ),
     )
     .sort((one, other) => other.has - one.has || (one.name < other.name ? -1 : 1))[0];
-  if (best !== undefined) parts.push(`best node ${best.name} has ${formatBytes(best.has)}`);
-  const count = (of: readonly Refused[]): number => of.reduce((sum, { nodes }) => sum + nodes.length, 0);
-  const lacking = count(refused.filter(({ obstacle }) => obstacle.kind === "no-accelerator"));
-  if (lacking > 0) parts.push(`${lacking} ${lacking === 1 ? "node lacks" : "nodes lack"} a GPU`);
-  const others = refused.filter(({ obstacle }) => "what" in obstacle);
-  const shown = others
-    .flatMap((each) => each.nodes.slice(0, shownNodes).map((node) => ({ name: node.name, each, node })))
-    .sort((one, other) => (one.name < other.name ? -1 : 1))
-    .slice(0, shownNodes);
-  for (const { name, each, node } of shown) {
-    const found = obstacleOf(each, node);
-    if ("what" in found) parts.push(`${name}: ${found.what}`);
-  }
-  const more = count(others) - shown.length;
-  if (more > 0) parts.push(`and ${more} more ${more === 1 ? "node" : "nodes"}`);
-  return parts;
+  const all = [
+    ...refused.map(({ lacks, nodes }) => ({ lacks, count: nodes.length })),
+    ...excluded.map(({ lacks, nodes }) => ({ lacks, count: nodes.length })),
+  ];
+  const nodes = all.reduce((sum, { count }) => sum + count, 0);
+  return [
+    ...(best === undefined ? [] : [`best node ${best.name} has ${formatBytes(best.has)}`]),
+    ...(nodes === 0 ? [] : [`fits 0 of ${nodes} nodes: ${countReasons(all)}`]),
+  ];
 }
 
-/** How near a node is that lacks this: what others may leave, then what users may allow, then memory by amount, then other hardware. */
-const distances: Readonly<Record<Obstacle["kind"], number>> = {
-  taken: 0,
-  excluded: 1,
-  memory: 2,
-  other: 3,
-  unknown: 4,
-  // Not near at all; the message counts them.
-  "no-accelerator": 5,
-};
+/** Where none of those that fit has room: the nodes counted by what others hold. */
+export function describeTaken({ freeNames, held }: Sifted, demand: PodDemand): readonly string[] {
+  if (held.length === 0 || freeNames.length > 0) return [];
+  const taken = held.map(({ sample, nodes }) => ({ lacks: takenLacks(sample, demand), count: nodes.length }));
+  return [`none has room now: ${countReasons(taken)}`];
+}
 
-/** The first of the nodes with the least shortfall; by name among equals, since they come by name. */
-function leastShort({ nodes, each }: Refused): readonly NodeHardware[] {
-  if (each === undefined) return nodes.slice(0, shownNodes);
+type Lacking = { readonly node: NodeHardware; readonly lacks: readonly Obstacle[] };
+
+const byNearness = (one: Lacking, other: Lacking): number =>
+  compareLacks(one.lacks, other.lacks) || (one.node.name < other.node.name ? -1 : 1);
+
+/** The first of the nodes by what the function says of each; by name among equals, since they come by name. */
+function least(nodes: readonly NodeHardware[], of: (node: NodeHardware) => number): readonly NodeHardware[] {
   const found: { readonly node: NodeHardware; readonly by: number }[] = [];
   for (const node of nodes) {
-    const by = each.shortfall(node);
+    const by = of(node);
+    const last = found.at(-1);
+    if (found.length === shownNodes && last !== undefined && by >= last.by) continue;
     const place = found.findIndex((other) => by < other.by);
-    if (place === -1) {
-      if (found.length < shownNodes) found.push({ node, by });
-    } else {
-      found.splice(place, 0, { node, by });
-      if (found.length > shownNodes) found.pop();
-    }
+    found.splice(place === -1 ? found.length : place, 0, { node, by });
+    if (found.length > shownNodes) found.pop();
   }
   return found.map(({ node }) => node);
 }
 
+/** The nearest of nodes that lack the same but for amounts of RAM, which is all that is compared of most of them. */
+function nearestOf({ nodes }: Pick<Refused, "nodes">, { memoryBytes }: PodDemand): readonly NodeHardware[] {
+  return least(nodes, (node) =>
+    memoryBytes === 0 ? 0 : Math.max(0, memoryBytes - (node.allocatableMemoryBytes ?? -1)),
+  );
+}
+
 /**
- * Where no node takes the pod now: the nodes that are nearest to it, at most three, and what each lacks. In a total order that does not
- * depend on the order of the nodes.
+ * Where no node takes the pod now: the nodes that are nearest to it, at most three, and all that each lacks. In a total order that does
+ * not depend on the order of the nodes.
  */
-export function nearMisses({ freeNames, refused, taken }: Sifted, demand: PodDemand): readonly NearMiss[] {
+export function nearMisses(
+  { freeNames, refused, held }: Sifted,
+  excluded: readonly ExcludedNodes[],
+  demand: PodDemand,
+): readonly NearMiss[] {
   if (freeNames.length > 0) return [];
-  return (taken.length > 0 ? taken : refused)
-    .filter(({ obstacle }) => obstacle.kind !== "no-accelerator")
-    .flatMap((each) => leastShort(each).map((node) => ({ name: node.name, found: obstacleOf(each, node) })))
-    .sort(
-      (one, other) =>
-        distances[one.found.kind] - distances[other.found.kind] ||
-        missing(one.found) - missing(other.found) ||
-        (one.name < other.name ? -1 : 1),
-    )
+  const found =
+    held.length > 0
+      ? held.flatMap(({ nodes, places }) =>
+          least(nodes, (node) => {
+            const { missingBytes, missingDevices } = heldAmounts(node, demand, places);
+            // Bytes first, as `compareLacks`: they come in steps that leave room for a number of devices below.
+            return missingBytes + missingDevices;
+          }).map((node): Lacking => ({ node, lacks: takenLacks(node, demand) })),
+        )
+      : [
+          ...refused.flatMap((each): readonly Lacking[] =>
+            each.lacks.some(({ kind }) => kind === "no-accelerator") ? [] : withLacks(each, demand, []),
+          ),
+          ...excluded.flatMap(({ lacks, nodes }) =>
+            // Of nodes that differ in hardware.
+            groupNodes(nodes).groups.flatMap((group) => withLacks(group, demand, lacks)),
+          ),
+        ];
+  return found
+    .filter(({ lacks }) => lacks.every(({ kind }) => kind !== "no-accelerator"))
+    .sort(byNearness)
     .slice(0, shownNodes)
-    .map(({ name, found }): NearMiss => {
-      const missingBytes = missing(found);
+    .map(({ node, lacks }): NearMiss => {
+      const [missingBytes = 0, ...others] = lacks.flatMap((each) => each.missingBytes ?? []);
       return {
-        node: name,
-        lacks: lackOf(found, demand),
-        ...(missingBytes > 0 ? { missingBytes: Math.ceil(missingBytes) } : {}),
+        node: node.name,
+        lacks: lacks.map(({ what }) => what).join(", and "),
+        ...(missingBytes > 0 && others.length === 0 ? { missingBytes: Math.ceil(missingBytes) } : {}),
       };
     });
 }
 
-/** Other pods come and go all the time: what they hold is told in steps of this, bytes, or each of them would change the status of all who wait. */
-const takenStepBytes = 64 * 1024 * 1024;
-
-function missing(found: Obstacle): number {
-  const bytes = "missingBytes" in found ? (found.missingBytes ?? 0) : 0;
-  return found.kind === "taken" ? Math.ceil(bytes / takenStepBytes) * takenStepBytes : bytes;
-}
-
-/** In words, with numbers: "3.1 GiB of GPU memory short". */
-function lackOf(found: Obstacle, { device }: PodDemand): string {
-  if (found.kind === "no-accelerator") return "it has no such GPU";
-  if (found.kind === "memory") {
-    const isOfDevice = device !== undefined && !device.way.isUnifiedMemory;
-    return `${formatBytes(found.missingBytes)} of ${isOfDevice ? "GPU memory" : "RAM"} short`;
-  }
-  const missingBytes = missing(found);
-  return missingBytes > 0 ? `${found.what}, ${formatBytes(missingBytes)} short` : found.what;
+function withLacks(
+  group: Pick<Refused, "nodes">,
+  demand: PodDemand,
+  more: readonly Obstacle[],
+): readonly Lacking[] {
+  return nearestOf(group, demand).map((node) => {
+    const lacks = lacksOf(node, demand);
+    // What others hold of a node that does not admit the pod anyway comes and goes.
+    return { node, lacks: [...more, ...lacks.filter(({ kind }) => more.length === 0 || kind !== "taken")] };
+  });
 }

@@ -31,9 +31,9 @@ function tolerates(toleration: JsonObject, taint: Taint): boolean {
   return operator === "Exists" || (value ?? "") === (taint.value ?? "");
 }
 
-/** The first lasting taint that keeps a pod with these tolerations off the node; undefined when none does. */
-export function untoleratedTaint(node: NodeHardware, tolerations: readonly JsonObject[]): Taint | undefined {
-  return node.taints.find(
+/** The lasting taints that keep a pod with these tolerations off the node. */
+export function untoleratedTaints(node: NodeHardware, tolerations: readonly JsonObject[]): readonly Taint[] {
+  return node.taints.filter(
     (taint) =>
       taint.effect !== "PreferNoSchedule" &&
       !taint.key.startsWith(transientTaintPrefix) &&

@@ -86,7 +86,7 @@ export type NearMiss = {
 export type VariantVerdict = {
   readonly name: string;
   readonly verdict: Verdict;
-  /** Numbers and near misses: "needs 18.2 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU". */
+  /** Numbers and near misses: "needs 18.2 GiB on one GPU; best node gpu-b has 15.0 GiB; fits 0 of 5 nodes: 3 with too little GPU memory, 2 without such a GPU". */
   readonly message: string;
   readonly requiredBytes: number;
   /** Term by term; undefined where the runtime cannot serve it. */

@@ -144,9 +144,7 @@ describe("a verdict", () => {
   test("says that CPUs are taken, or that no node has as many", () => {
     expect(judge("3", 0)).toMatch(/^Selected: needs .* of RAM; fits 1 of 1 nodes$/);
     // What is chosen tells in its message that it waits.
-    expect(judge("3", 2000)).toMatch(
-      /none has room now; n: only 2 of its CPUs are free, and a pod requests 3$/,
-    );
-    expect(judge("5", 0)).toMatch(/^NoMatchingNode: .*n: it has 4 CPUs, and a pod requests 5$/);
+    expect(judge("3", 2000)).toMatch(/none has room now: 1 whose CPUs are taken$/);
+    expect(judge("5", 0)).toMatch(/^NoMatchingNode: .*fits 0 of 1 nodes: 1 with too few CPUs$/);
   });
 });

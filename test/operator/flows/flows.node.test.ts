@@ -461,8 +461,10 @@ describeNode("flows on a real node", () => {
       (each) => condition(each, "VariantSelected")?.reason === "NoVariantFits",
     );
     expect(condition(waiting, "Stalled")).toBeUndefined();
-    expect(waiting.variants?.[0]?.message).toBe("needs 20.0 GiB on one GPU; 1 node lacks a GPU");
-    expect(waiting.variants?.[1]?.message).toContain("nodeSelectorTerms exclude it");
+    expect(waiting.variants?.[0]?.message).toBe(
+      "needs 20.0 GiB on one GPU; fits 0 of 1 nodes: 1 without such a GPU",
+    );
+    expect(waiting.variants?.[1]?.message).toContain("1 outside nodeSelectorTerms");
     // A node without a kubelet: enough for the choice, and no pod will run there.
     await applyObject({
       apiVersion: "v1",
@@ -490,7 +492,7 @@ describeNode("flows on a real node", () => {
       "names the new node",
       (each) =>
         each.variants?.[0]?.message ===
-        "needs 20.0 GiB on one GPU; best node gpu-b has 15.0 GiB; 1 node lacks a GPU",
+        "needs 20.0 GiB on one GPU; best node gpu-b has 15.0 GiB; fits 0 of 2 nodes: 1 with too little GPU memory, 1 without such a GPU",
     );
     await kubectl("label", "node", "gpu-b", "nvidia.com/gpu.memory=23034", "--overwrite");
     const chosen = await until("picky", "chooses the GPU", (each) => each.selected?.variant === "gpu");

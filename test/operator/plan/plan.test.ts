@@ -180,7 +180,7 @@ describe("ocimodel plan", () => {
       return plan(["-f", file("namespaced.yaml", namespaced), "--nodes", path, ...given.slice(2)]).out;
     };
     const taken = within([...nodes, pod("other")]);
-    expect(taken).toMatch(/^f16 +NoFreeCapacity .*none has room now; l4-gfd: 1 of its 1 GPUs are taken$/m);
+    expect(taken).toMatch(/^f16 +NoFreeCapacity .*none has room now: 1 whose GPUs are taken$/m);
     expect(taken).toMatch(/^f16 +l4-gfd +1 of its 1 GPUs are taken$/m);
     // A Model's own pods are not in its way.
     expect(within([...nodes, pod("own", { "ocimodel.dev/model": "qwen3" })])).toMatch(/^f16 +Selected /m);

@@ -114,12 +114,14 @@ describe("chooseVariant", () => {
       {
         name: "f16",
         verdict: "TooLarge",
-        message: "needs 36.7 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU",
+        message:
+          "needs 36.7 GiB on one GPU; best node gpu-b has 15.0 GiB; fits 0 of 4 nodes: 2 with too little GPU memory, 2 without such a GPU",
       },
       {
         name: "q8",
         verdict: "TooLarge",
-        message: "needs 19.9 GiB on one GPU; best node gpu-b has 15.0 GiB; 2 nodes lack a GPU",
+        message:
+          "needs 19.9 GiB on one GPU; best node gpu-b has 15.0 GiB; fits 0 of 4 nodes: 2 with too little GPU memory, 2 without such a GPU",
       },
       { name: "q4", verdict: "Selected", message: "needs 10.2 GiB of RAM; fits 4 of 4 nodes" },
     ]);
@@ -138,7 +140,7 @@ describe("chooseVariant", () => {
     expect(choose([candidate("q4", 8, gpu)], nodes, { cpuFallback: false })).toMatchObject({
       kind: "none",
       reason: "NoVariantFits",
-      message: "q4 needs 10.3 GiB on one GPU; 1 node lacks a GPU",
+      message: "q4 needs 10.3 GiB on one GPU; fits 0 of 1 nodes: 1 without such a GPU",
     });
   });
 
@@ -152,7 +154,7 @@ describe("chooseVariant", () => {
       "unknown GPU memory is not zero, nor enough",
       candidate("a", 1, gpu),
       [gpuNode("g", undefined)],
-      "g: its GPU memory is not stated",
+      "its GPU memory is not stated",
     ],
     [
       "shared GPUs guarantee nothing",
@@ -196,7 +198,7 @@ describe("chooseVariant", () => {
         nodeSelectorTerms: [{ matchExpressions: [{ key: "pool", operator: "In", values: ["x"] }] }],
       }),
       [cpuNode("c", "64Gi")],
-      "nodeSelectorTerms exclude it",
+      "its labels do not match nodeSelectorTerms",
     ],
     [
       "taints",
@@ -214,7 +216,7 @@ describe("chooseVariant", () => {
   ])("refuses with the reason: %s", (_name, variant, nodes, words) => {
     const choice = choose([variant], nodes, { cpuFallback: false });
     expect(choice).toMatchObject({ kind: "none", reason: "NoVariantFits" });
-    expect(choice.verdicts[0]?.message).toContain(words);
+    expect(choice.verdicts[0]?.nearMisses[0]?.lacks).toContain(words);
   });
 
   test("a GPU taint is tolerated by a pod that uses a GPU, transient taints by all", () => {

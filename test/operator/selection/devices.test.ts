@@ -188,8 +188,10 @@ describe("devices", () => {
       },
     });
     expect(judge({ memoryPerDevice: "200Gi" }).verdicts[0]?.message).toContain("best node dra has 79.6 GiB");
-    expect(judge({ count: 2 }).verdicts[0]?.message).toContain("dra: it has 1 of 2 GPUs");
-    expect(judge({ products: ["*L4*"] }).verdicts[0]?.message).toContain("its GPU is NVIDIA H100 80GB HBM3");
+    expect(judge({ count: 2 }).verdicts[0]?.nearMisses[0]?.lacks).toBe("it has 1 of 2 GPUs");
+    expect(judge({ products: ["*L4*"] }).verdicts[0]?.message).toContain(
+      "1 with the GPU NVIDIA H100 80GB HBM3",
+    );
   });
 
   test("are compared by nominal size where the user states one: a 16Gi T4 has 15109 MiB", () => {

@@ -4,7 +4,7 @@ import type { AcceleratorRequirement, Requirements } from "../../../operator/api
 import { deviceWays } from "../../../operator/hardware/device-way.ts";
 import { nodeHardware } from "../../../operator/hardware/node-hardware.ts";
 import type { DeviceVendor, DeviceWay } from "../../../operator/hardware/types.ts";
-import { obstacle, type PodDemand } from "../../../operator/selection/fit.ts";
+import { lacksOf, type PodDemand } from "../../../operator/selection/fit.ts";
 import { nodeAffinityTerms } from "../../../operator/selection/node-affinity.ts";
 import { deviceTolerations } from "../../../operator/selection/tolerations.ts";
 import { arbitraryNode, gibibyte, named } from "./arbitrary-node.ts";
@@ -96,9 +96,9 @@ describe("the affinity of a placement", () => {
             for (const [index, node] of nodes.entries()) {
               const facts = hardware[index];
               if (facts === undefined) continue;
-              const found = obstacle(facts, demand);
-              if (found === undefined) fitting += 1;
-              expect({ node: node.metadata.name, fits: found === undefined, found, pod }).toMatchObject({
+              const found = lacksOf(facts, demand);
+              if (found.length === 0) fitting += 1;
+              expect({ node: node.metadata.name, fits: found.length === 0, found, pod }).toMatchObject({
                 fits: schedulable(pod, node),
               });
             }

@@ -121,7 +121,7 @@ describe("a choice is not", () => {
       variants: [q8],
     });
     expect(plan.variants[0]).toMatchObject({ verdict: "NoMatchingNode" });
-    expect(plan.variants[0]?.message).toContain("shared by 4 pods");
+    expect(plan.variants[0]?.nearMisses[0]?.lacks).toContain("shared by 4 pods");
   });
 
   test("lost on a GPU without a memory label that uses the RAM (GB10)", () => {
@@ -132,7 +132,7 @@ describe("a choice is not", () => {
   test("sure of a node whose labels describe one of its GPUs only", () => {
     const plan = planOf({ nodes: [{ is: "mixed-gpus" }], selection: { cpuFallback: false }, variants: [q8] });
     expect(plan.isPlaced).toBe(false);
-    expect(plan.variants[0]?.message).toContain("1 of its 2 GPUs");
+    expect(plan.variants[0]?.nearMisses[0]?.lacks).toContain("1 of its 2 GPUs");
   });
 
   test("final when the cluster has no node: the first that joins decides", () => {

@@ -26,13 +26,9 @@ const traps: Readonly<Record<string, readonly Trap[]>> = {
       /its compute capability is not stated/,
     ],
     ["compute capabilities compared as numbers", "compute-capability", /nodes: h100-gfd$/m],
-    ["a present GPU that no plugin offers", "gpu-present-only", /1 node lacks a GPU/],
+    ["a present GPU that no plugin offers", "gpu-present-only", /1 without such a GPU/],
     ["a bare device plugin without discovery", "bare-plugin--gpu-only", /its GPU memory is not stated/],
-    [
-      "labels of a plugin that offers nothing",
-      "broken-plugin--gpu-only",
-      /1 node lacks a GPU|nodes lack a GPU/,
-    ],
+    ["labels of a plugin that offers nothing", "broken-plugin--gpu-only", /without such a GPU/],
     ["a memory label that is no number", "malformed--gpu-only", /is no number of MiB/],
     ["two products on one node, of which one has the labels", "mixed-gpus--gpu-only", /1 of its 2 GPUs/],
   ],
@@ -56,7 +52,7 @@ const traps: Readonly<Record<string, readonly Trap[]>> = {
     ["no label for RAM: what is allocatable counts", "cpu-small--bestfit", /best node|Selected/],
     ["arm64", "arm64--bestfit", /nodes: arm/],
     ["an architecture that is not labelled", "unlabelled--bestfit", /Selected/],
-    ["Windows", "windows--bestfit", /it runs windows/],
+    ["Windows", "windows--bestfit", /q4: "Selected: .*fits 1 of 4 nodes/],
     [
       "taints of the control plane",
       "control-plane--bestfit",
@@ -101,7 +97,7 @@ const traps: Readonly<Record<string, readonly Trap[]>> = {
     [
       "a pool that the pod template asks for and nobody has",
       "template-excludes-all-provision",
-      /excluded by the selectors of spec\.template/,
+      /outside the selectors of spec\.template/,
     ],
   ],
 };
