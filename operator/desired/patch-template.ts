@@ -3,7 +3,7 @@
 import type { Json, JsonObject } from "../api/model.ts";
 import { pullContainerName } from "./names.ts";
 
-/** Lists whose items are merged by the named field; all other lists are replaced, but tolerations and node selector terms. */
+/** Lists whose items are merged by the named field; all other lists are replaced, but those below and node selector terms. */
 const mergeKeys: Readonly<Record<string, string>> = {
   containers: "name",
   initContainers: "name",
@@ -13,7 +13,34 @@ const mergeKeys: Readonly<Record<string, string>> = {
   ports: "containerPort",
   imagePullSecrets: "name",
   hostAliases: "ip",
+  // Both say which devices the pod claims.
+  resourceClaims: "name",
+  claims: "name",
 };
+
+const required = "requiredDuringSchedulingIgnoredDuringExecution";
+const preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+
+/** Lists that a patch adds to. Without the operator's own, pods would go where no verdict says, or not to where copies are. */
+const addedLists: ReadonlySet<string> = new Set(["tolerations", required, preferred]);
+
+const affinities: ReadonlySet<string> = new Set([
+  "affinity",
+  "nodeAffinity",
+  "podAffinity",
+  "podAntiAffinity",
+]);
+
+/** What is left of a field that a patch deletes: of affinity what is required, since the verdicts rely on it. */
+function leftOf(key: string, before: Json | undefined): Json | undefined {
+  if (key === required || key === "nodeSelectorTerms" || key === "tolerations") return before;
+  if (!affinities.has(key) || !isObject(before)) return undefined;
+  const left = Object.entries(before).flatMap(([name, value]) => {
+    const kept = leftOf(name, value);
+    return kept === undefined ? [] : [[name, kept] as const];
+  });
+  return left.length === 0 ? undefined : Object.fromEntries(left);
+}
 
 /**
  * The only fields of the puller's container that a patch may set. All others decide what it runs, what it trusts and
@@ -72,11 +99,14 @@ function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
   const result: Record<string, Json> = { ...base };
   for (const [key, value] of Object.entries(patch)) {
     const before = result[key];
-    if (value === null) delete result[key];
-    else if (isObject(value)) result[key] = mergeObjects(isObject(before) ? before : {}, value);
+    if (value === null) {
+      const left = leftOf(key, before);
+      if (left === undefined) delete result[key];
+      else result[key] = left;
+    } else if (isObject(value)) result[key] = mergeObjects(isObject(before) ? before : {}, value);
     else if (Array.isArray(value) && Array.isArray(before)) {
       const mergeKey = mergeKeys[key];
-      if (key === "tolerations") result[key] = [...before, ...(value as readonly Json[])];
+      if (addedLists.has(key)) result[key] = [...before, ...(value as readonly Json[])];
       else if (key === "nodeSelectorTerms")
         result[key] = pairTerms(before as readonly Json[], value as readonly Json[]);
       else
@@ -106,8 +136,9 @@ function allowed(patch: JsonObject): JsonObject {
 
 /**
  * Lays `patch` (metadata and spec) over a pod template. Maps are merged, `null` deletes, named lists are merged by name
- * (`$patch: delete` removes an item), tolerations are added, node selector terms hold besides the operator's, other lists are replaced. Of the puller's container only
- * resources and image pull policy can be changed.
+ * (`$patch: delete` removes an item), tolerations and terms of affinity are added, node selector terms hold besides the operator's, other
+ * lists are replaced. What the operator requires of nodes, and its tolerations, stay whatever the patch says. Of the puller's container
+ * only resources and image pull policy can be changed.
  */
 export function patchTemplate(template: JsonObject, patch: JsonObject | undefined): JsonObject {
   return patch === undefined ? template : mergeObjects(template, allowed(patch));

@@ -86,6 +86,87 @@ describe("required node affinity of a patch", () => {
   });
 });
 
+describe("affinity of a patch", () => {
+  const list = {
+    required: "requiredDuringSchedulingIgnoredDuringExecution",
+    preferred: "preferredDuringSchedulingIgnoredDuringExecution",
+  };
+  const preference = (key: string, weight: number): JsonObject => ({
+    weight,
+    preference: { matchExpressions: [inList(key, "x")] },
+  });
+  const near = (claim: string): JsonObject => ({
+    topologyKey: "kubernetes.io/hostname",
+    labelSelector: { claim },
+  });
+  const { nodeAffinity } = required([{ matchExpressions: [inList("gpu", "l4")] }])["affinity"] as JsonObject;
+  const own: JsonObject = {
+    nodeAffinity: { ...(nodeAffinity as JsonObject), [list.preferred]: [preference("copy", 50)] },
+    podAffinity: { [list.required]: [near("own")] },
+  };
+  const patched = (affinity: JsonObject | null): unknown =>
+    (
+      patchTemplate({ spec: { affinity: own, tolerations: [{ key: "gpu" }] } }, { spec: { affinity } })[
+        "spec"
+      ] as JsonObject
+    )["affinity"];
+
+  test("preferences and required pod affinity are added to the operator's", () => {
+    expect(
+      patched({
+        nodeAffinity: { [list.preferred]: [preference("zone", 10)] },
+        podAffinity: { [list.required]: [near("theirs")], [list.preferred]: [] },
+        podAntiAffinity: { [list.required]: [near("self")] },
+      }),
+    ).toEqual({
+      nodeAffinity: {
+        ...(nodeAffinity as JsonObject),
+        [list.preferred]: [preference("copy", 50), preference("zone", 10)],
+      },
+      podAffinity: { [list.required]: [near("own"), near("theirs")], [list.preferred]: [] },
+      podAntiAffinity: { [list.required]: [near("self")] },
+    });
+  });
+
+  test.each<[string, JsonObject | null]>([
+    ["all of it", null],
+    ["of nodes and of pods", { nodeAffinity: null, podAffinity: null }],
+    [
+      "each list",
+      {
+        nodeAffinity: { [list.required]: null, [list.preferred]: null },
+        podAffinity: { [list.required]: null },
+      },
+    ],
+    ["the terms", { nodeAffinity: { [list.required]: { nodeSelectorTerms: null }, [list.preferred]: null } }],
+  ])("null takes the operator's preferences away, never what it requires: %s", (_name, affinity) => {
+    expect(patched(affinity)).toEqual({ nodeAffinity, podAffinity: { [list.required]: [near("own")] } });
+  });
+
+  test("null takes no toleration away, and nothing is left of what only prefers", () => {
+    expect(spec({ tolerations: null })["tolerations"]).toEqual([{ key: "a" }]);
+    const soft = { spec: { affinity: { nodeAffinity: { [list.preferred]: [preference("copy", 50)] } } } };
+    expect(patchTemplate(soft, { spec: { affinity: null } })["spec"]).toEqual({});
+  });
+
+  test("device claims of a patch are beside the operator's", () => {
+    const claimed = {
+      spec: {
+        resourceClaims: [{ name: "devices" }],
+        containers: [{ name: "runtime", resources: { claims: [{ name: "devices" }] } }],
+      },
+    };
+    const more = {
+      resourceClaims: [{ name: "nic" }],
+      containers: [{ name: "runtime", resources: { claims: [{ name: "nic" }] } }],
+    };
+    expect(patchTemplate(claimed, { spec: more })["spec"]).toEqual({
+      resourceClaims: [{ name: "devices" }, { name: "nic" }],
+      containers: [{ name: "runtime", resources: { claims: [{ name: "devices" }, { name: "nic" }] } }],
+    });
+  });
+});
+
 describe("patch of the pod template", () => {
   test("no patch, and an empty one, change nothing", () => {
     expect(patchTemplate(template, undefined)).toEqual(template);

@@ -69,12 +69,24 @@ const inPools = (...values: readonly string[]): JsonObject => ({
     },
   },
 });
+const preferring = (key: string, value: string): JsonObject => ({
+  preferredDuringSchedulingIgnoredDuringExecution: [
+    { weight: 100, preference: { matchExpressions: [{ key, operator: "In", values: [value] }] } },
+  ],
+});
 /** Mostly none: each leaves a part of the few nodes. */
 const templates: readonly JsonObject[] = [
   ...Array.from({ length: 9 }, () => ({})),
   { nodeSelector: { pool: "a" } },
   { affinity: inPools("a", "b") },
   { nodeSelector: { pool: "b" }, affinity: inPools("b", "c") },
+  // Neither may take away what the operator requires.
+  { affinity: null },
+  {
+    affinity: {
+      nodeAffinity: { ...preferring("pool", "a"), requiredDuringSchedulingIgnoredDuringExecution: null },
+    },
+  },
 ];
 type Vendor = "nvidia" | "amd" | "intel" | "habana";
 
