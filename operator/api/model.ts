@@ -370,6 +370,12 @@ export type StorageStatus = {
   readonly reason?: string;
   /** Nodes whose cache has the selected model, by name; of a NodeCache. */
   readonly copies?: readonly CopyStatus[];
+  /** Pods of now whose pullers have ended well; of a claim or a node cache. */
+  readonly pods?: number;
+  /** Those of them that found the whole model there. */
+  readonly warmPods?: number;
+  /** Bytes that all of them together found there. */
+  readonly savedBytes?: number;
 };
 
 export type ModelStatus = {

@@ -30,8 +30,8 @@ export class PullProgressBoard {
   }
 
   /**
-   * What the pod's puller told last, also when it does not answer any more: what it had it still has. Asks anew beside that, unless
-   * that was done just now.
+   * What the pod's puller told last, also when it does not answer any more: what it had it still has, but nobody knows how fast it
+   * is. Asks anew beside that, unless that was done just now.
    */
   of(pod: Pod, model: ObjectKey): PullProgress | undefined {
     const { uid = "" } = pod.metadata;
@@ -55,11 +55,18 @@ export class PullProgressBoard {
   }
 
   async #ask(pod: Pod, model: ObjectKey, told: Told): Promise<void> {
-    const progress = await this.#deps.ask(pod);
+    const progress = (await this.#deps.ask(pod)) ?? withoutSpeed(told.progress);
     told.isAsking = false;
     if (progress === undefined || isDeepStrictEqual(progress, told.progress)) return;
     told.progress = progress;
     // The pod may have gone meanwhile.
     if (this.#told.get(pod.metadata.uid ?? "") === told) this.#deps.onNews(model);
   }
+}
+
+/** What a puller that has fallen silent told last: the bytes are there, its speed and the time that is left are not known any more. */
+function withoutSpeed(progress: PullProgress | undefined): PullProgress | undefined {
+  if (progress === undefined) return undefined;
+  const { remainingSeconds: _unknown, ...rest } = progress;
+  return { ...rest, bytesPerSecond: 0 };
 }

@@ -4,9 +4,9 @@ import { failureExitCodes, isRetryable } from "../../puller/contract.ts";
 import { shownReference } from "../../puller/oci/reference.ts";
 import { conditionTypes, type Condition, type ConditionType, type Reason } from "../api/conditions.ts";
 import type { Model, ModelStatus, PlacementStatus, SelectedStatus } from "../api/model.ts";
-import { usesClaim } from "../desired/claim.ts";
+import { usesClaim, wantedClaimName } from "../desired/claim.ts";
 import { usesImageVolume } from "../desired/image-volume.ts";
-import { podSelector } from "../desired/names.ts";
+import { modelVolumeName, podSelector } from "../desired/names.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import type { Choice } from "../selection/types.ts";
 import { claimShortage, storageState } from "./claims.ts";
@@ -266,6 +266,30 @@ function workloadAvailable(
   };
 }
 
+/**
+ * Whether pods have another volume than the one that the spec asks for, which is wanting: what serves is of an earlier spec then, and
+ * goes on only since nothing better can be made.
+ */
+function servesFromFormerVolume({ model, deployments }: Observed, storage: Draft | undefined): boolean {
+  if (storage?.status !== "False") return false;
+  const isImage = usesImageVolume(model);
+  const claimName = wantedClaimName(model);
+  return deployments.some(({ spec }) => {
+    const volume = spec?.template?.spec?.volumes?.find(({ name }) => name === modelVolumeName);
+    return (
+      volume !== undefined &&
+      ((volume.image !== undefined) !== isImage || volume.persistentVolumeClaim?.claimName !== claimName)
+    );
+  });
+}
+
+/** What wants of the volume, and that pods do not have to go for it. */
+function sayingWhatServes(observed: Observed, storage: Draft): Draft {
+  return servesFromFormerVolume(observed, storage)
+    ? { ...storage, message: `${storage.message}; pods with the former volume go on` }
+    : storage;
+}
+
 /** Ready, Reconciling and Stalled from the domain conditions, in the order of the data flow. */
 function summarise(
   observed: Observed,
@@ -283,11 +307,12 @@ function summarise(
     "ArtifactPulled",
     "WorkloadAvailable",
   ] as const;
+  const available = drafts.WorkloadAvailable;
+  const isFormer = servesFromFormerVolume(observed, drafts.StorageReady);
   const blocking = order
     .map((type) => drafts[type])
     .find((draft) => draft !== undefined && draft.status !== "True");
-  const available = drafts.WorkloadAvailable;
-  const isServing = available?.status === "True" && drafts.VariantSelected?.status === "True";
+  const isServing = available?.status === "True" && drafts.VariantSelected?.status === "True" && !isFormer;
   if (blocking === undefined || isServing) {
     return {
       Ready: {
@@ -397,14 +422,13 @@ function selectedStatus(observed: Observed, decision: Decision): SelectedStatus 
 }
 
 /** What is remembered of where the model is kept. */
-function storageStatus(
-  { autoStorage }: Observed,
-  { collection, copies }: Decision,
-): Pick<ModelStatus, "storage"> {
+function storageStatus(observed: Observed, { collection, copies }: Decision): Pick<ModelStatus, "storage"> {
+  const { pods, warm, savedBytes } = cacheHits(observed);
   const storage = {
-    ...autoStorage?.chosen,
+    ...observed.autoStorage?.chosen,
     ...collection.storage,
     ...(copies.length === 0 ? {} : { copies }),
+    ...(pods === 0 || !usesClaim(observed.model) ? {} : { pods, warmPods: warm, savedBytes }),
   };
   return Object.keys(storage).length === 0 ? {} : { storage };
 }
@@ -428,7 +452,7 @@ export function modelStatus(
   if (selected !== undefined) {
     placements = placementStatuses(observed, decision.choice);
     workload = workloadState(observed, workloadParts(model, selected, placements));
-    drafts.StorageReady = storageReady(observed, workload, decision, failed);
+    drafts.StorageReady = sayingWhatServes(observed, storageReady(observed, workload, decision, failed));
     drafts.ArtifactPulled = artifactPulled(observed, workload, selected, drafts.StorageReady, failed);
     const isOfClaim = failed?.kind === "PersistentVolumeClaim";
     drafts.WorkloadAvailable = workloadAvailable(

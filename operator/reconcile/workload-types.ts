@@ -62,6 +62,11 @@ export type Deployment = KubeObject & {
             }[];
           };
         };
+        readonly volumes?: readonly {
+          readonly name: string;
+          readonly image?: object;
+          readonly persistentVolumeClaim?: { readonly claimName: string };
+        }[];
         readonly resourceClaims?: readonly { readonly resourceClaimTemplateName?: string }[];
       };
     };

@@ -272,6 +272,9 @@ export const statusTree: StatusTree<ModelStatus> = {
     type: "string",
     reason: "string",
     copies: { items: { node: "string", model: "string", since: "string" } },
+    pods: "number",
+    warmPods: "number",
+    savedBytes: "number",
   },
   pull: {
     totalBytes: "number",

@@ -80,7 +80,27 @@ test("what was told stays when the puller has ended and answers no more, so that
   pass(leastIntervalMs);
   board.of(pod("a"), model);
   await answer(undefined);
-  expect(board.of(pod("a"), model)).toEqual(progress(100));
+  expect(board.of(pod("a"), model)).toMatchObject({ completedBytes: 100, totalBytes: 100 });
+});
+
+test("of a puller that falls silent the bytes stay and its speed goes, which is news, once", async () => {
+  const { board, woken, pass, answer } = rig();
+  board.of(pod("a"), model);
+  await answer({ ...progress(40), bytesPerSecond: 1_000, remainingSeconds: 60 });
+  expect(woken).toHaveLength(1);
+  for (let round = 0; round < 3; round += 1) {
+    pass(leastIntervalMs);
+    board.of(pod("a"), model);
+    await answer(undefined);
+    expect(board.of(pod("a"), model)).toEqual({ ...progress(40), bytesPerSecond: 0 });
+    expect(woken).toHaveLength(2);
+  }
+  // It may be heard again.
+  pass(leastIntervalMs);
+  board.of(pod("a"), model);
+  await answer({ ...progress(50), bytesPerSecond: 2_000 });
+  expect(board.of(pod("a"), model)).toMatchObject({ completedBytes: 50, bytesPerSecond: 2_000 });
+  expect(woken).toHaveLength(3);
 });
 
 test("each pod is asked for itself, and of one that is gone nothing is kept, nor is its last answer told", async () => {

@@ -188,6 +188,12 @@ function deployment(
   };
 }
 
+/** A Deployment that serves, with this volume for the model. */
+const mounts = (volume: object): Deployment => ({
+  ...deployment(1),
+  spec: { replicas: 1, template: { spec: { volumes: [{ name: "model", ...volume }] } } },
+});
+
 const claim = (phase: string, more: object = {}): Claim =>
   ({
     apiVersion: "v1",
@@ -532,6 +538,44 @@ const rows: readonly Row[] = [
     { StorageReady: "False NodeCacheNotReady" },
   ],
   [
+    "an image volume of what is no image, while pods with the former volume serve",
+    { storage: { type: "ImageVolume" } },
+    { status: known, nodes: [mounting], ...ready, deployments: [mounts({ emptyDir: {} })] },
+    {
+      StorageReady: "False NotAnImage",
+      ArtifactPulled: "True Pulled",
+      WorkloadAvailable: "True Available",
+      Stalled: "True NotAnImage",
+      Ready: "False NotAnImage",
+    },
+  ],
+  [
+    "a claim that is not there, while pods with another one serve",
+    onClaim,
+    {
+      status: known,
+      ...ready,
+      deployments: [mounts({ persistentVolumeClaim: { claimName: "former" } })],
+    },
+    {
+      StorageReady: "False PVCPending",
+      WorkloadAvailable: "True Available",
+      Stalled: undefined,
+      Reconciling: "True PVCPending",
+      Ready: "False PVCPending",
+    },
+  ],
+  [
+    "an image volume that pods have, and a node that came later and mounts none",
+    { storage: { type: "ImageVolume" } },
+    {
+      status: knownImage,
+      deployments: [mounts({ image: { reference } })],
+      workloadPods: [pod(undefined, { ready: true, ...running }, { phase: "Running" })],
+    },
+    { StorageReady: "False ImageVolumeUnsupported", Ready: "True Available", Stalled: undefined },
+  ],
+  [
     "an image volume of what is no image",
     { storage: { type: "ImageVolume" } },
     { status: known, nodes: [mounting] },
@@ -718,4 +762,31 @@ test("what a pod has mounted is told by the names of its objects, wherever it is
     expect(failed.pull?.lastFailure?.message).toBe(named[what]);
     expect(JSON.stringify(failed)).not.toContain("/var/run");
   }
+});
+
+test("a claim's status has the pods that found the model there, and what they did not fetch again, as fields", () => {
+  const ended = (bytesFetched: number): Pod =>
+    pod({
+      state: {
+        terminated: {
+          exitCode: 0,
+          message: JSON.stringify({
+            v: 1,
+            command: "pull",
+            code: "Ready",
+            retryable: false,
+            message: "",
+            bytesTotal: 100,
+            bytesFetched,
+          }),
+        },
+      },
+    });
+  const facts = { status: known, claim: claim("Bound"), workloadPods: [ended(0), ended(30)] };
+  const storageOf = (spec: Partial<ModelSpec>): unknown => {
+    const observed = snapshot(spec, facts);
+    return modelStatus(observed, decide(observed), undefined).storage;
+  };
+  expect(storageOf(onClaim)).toEqual({ pods: 2, warmPods: 1, savedBytes: 170 });
+  expect(storageOf({})).toBeUndefined();
 });
