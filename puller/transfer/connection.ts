@@ -12,7 +12,7 @@ import { headEnd, parseResponseHead, type ResponseHead } from "./response-head.t
 import type { LaneTarget } from "./messages.ts";
 import { openSocket } from "./open-socket.ts";
 
-/** A slab is passed on when less than this is free in it: also what TLS may still deliver after a pause (three records). */
+/** A slab is passed on when less than this is free in it, so that no read is a small one. */
 const slackBytes = 128 * 1024;
 /** An unfinished slab is passed on after this long, so that little is lost when the process is killed, milliseconds. */
 const flushAfterMs = 250;
@@ -247,9 +247,8 @@ export class Connection {
       return false;
     }
     this.#state = "parsing";
-    // A copy: the slab may go on to be written to while the head is parsed.
-    const head = Buffer.from(this.#slab.subarray(0, end));
-    parseResponseHead(head, limits.headerBytes).then(
+    // In its place: what comes meanwhile goes behind it.
+    parseResponseHead(this.#slab.subarray(0, end), limits.headerBytes).then(
       (parsed) => {
         if (this.#state === "parsing") this.#begin(parsed, end);
       },
