@@ -14,6 +14,7 @@ import { factsOfStatus, PlanInputError, readCluster, readFacts, readModels } fro
 import { planTable } from "./plan/table.ts";
 import { nodeResource, podResource, resourceSliceResource } from "./reconcile/resources.ts";
 import type { ScheduledPod } from "./reconcile/taken-capacity.ts";
+import type { Judged } from "./validation/validate-model.ts";
 import { version } from "./version.ts";
 
 const help = `usage: ocimodel plan -f MODEL.yaml... [OPTIONS]
@@ -102,6 +103,15 @@ async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> 
   };
 }
 
+async function validator(): Promise<(model: unknown) => Judged> {
+  // Takes time to load, which --help and wrong flags need not wait for.
+  const [{ modelDefinition }, { modelValidator }] = await Promise.all([
+    import("./validation/definition.ts"),
+    import("./validation/validate-model.ts"),
+  ]);
+  return modelValidator(modelDefinition());
+}
+
 function yamlOf(text: string, file: string): unknown {
   try {
     return parse(text);
@@ -145,7 +155,8 @@ async function plan(args: readonly string[]): Promise<number> {
     throw new PlanInputError(`--output ${JSON.stringify(values.output)} is neither table nor json`);
   if (values.nodes !== undefined && values.kubeconfig !== undefined)
     throw new PlanInputError("--nodes and --kubeconfig exclude each other");
-  const models = values.filename.flatMap((file) => readModels(read(file), file));
+  const validate = await validator();
+  const models = values.filename.flatMap((file) => readModels(read(file), file, validate));
   const facts = new Map([
     ...models.flatMap((model) => [...factsOfStatus(model)]),
     ...values.facts.flatMap((file) => [...readFacts(read(file), file)]),
@@ -164,14 +175,7 @@ async function plan(args: readonly string[]): Promise<number> {
       facts,
       runtimes,
     };
-    try {
-      return planModel(input);
-    } catch (error) {
-      // The schema is the API server's to check; without it, a text may stand where a list should.
-      throw new PlanInputError(
-        `Model ${JSON.stringify(name)} cannot be judged (${firstLine(error)}): a field may be of a wrong type; kubectl apply --dry-run=server tells which`,
-      );
-    }
+    return planModel(input);
   });
   process.stdout.write(
     values.output === "json"

@@ -1,13 +1,14 @@
 // Reads what `plan` is given: Models, nodes and facts as YAML or JSON, one document or several, or a kubectl List. Pure.
 
-import { parseAllDocuments } from "yaml";
+import { parseAllDocuments, type CollectionTag, type ScalarTag } from "yaml";
 import { z } from "zod";
 import { failureExitCodes, type InspectResult } from "../../puller/contract.ts";
-import type { Model } from "../api/model.ts";
+import { modelResource, type Model } from "../api/model.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { ScheduledPod } from "../reconcile/taken-capacity.ts";
 import { knownArtifact } from "../reconcile/variants.ts";
+import type { Judged } from "../validation/validate-model.ts";
 import type { PlannedCluster } from "./plan.ts";
 
 /** A file that is not what it should be; the message names it and says what to do. */
@@ -15,11 +16,25 @@ export class PlanInputError extends Error {
   override name = "PlanInputError";
 }
 
-const object = z.looseObject({ kind: z.string().optional(), items: z.array(z.unknown()).optional() });
+const object = z.looseObject({
+  apiVersion: z.string().optional().catch(undefined),
+  kind: z.string().optional().catch(undefined),
+  metadata: z.unknown().optional(),
+  items: z.array(z.unknown()).optional().catch(undefined),
+});
+const modelApiVersion = `${modelResource.group}/${modelResource.version}`;
 
-/** All documents of a text; lists of kubectl are taken apart. */
+/** Times and numbers with a base of 60 are of YAML 1.1, but texts to kubectl. */
+function isOtherTag(tag: ScalarTag | CollectionTag): boolean {
+  return tag.tag === "tag:yaml.org,2002:timestamp" || ("format" in tag && tag.format === "TIME");
+}
+
+/** All documents of a text, read as kubectl does, which takes YAML 1.1 (`yes` is true); lists of kubectl are taken apart. */
 function documents(text: string, file: string): readonly unknown[] {
-  const parsed = parseAllDocuments(text, { merge: true });
+  const parsed = parseAllDocuments(text, {
+    version: "1.1",
+    customTags: (tags) => tags.filter((tag) => typeof tag === "string" || !isOtherTag(tag)),
+  });
   const found = (Array.isArray(parsed) ? parsed : []).flatMap((document) => {
     const [problem] = document.errors;
     if (problem !== undefined)
@@ -42,6 +57,7 @@ const metadata = z.looseObject({
   namespace: z.string().default("default"),
   uid: z.string().default("00000000-0000-0000-0000-000000000000"),
 });
+/** As far as facts are read from its status; whether it is a Model at all is for the validator to say. */
 const modelSchema = z.looseObject({
   kind: z.literal("Model"),
   metadata,
@@ -101,11 +117,54 @@ const failureSchema = z.looseObject({
   message: z.string(),
 });
 
-/** Models of a text; other kinds beside them (a GitOps file often has some) are left alone. */
-export function readModels(text: string, file: string): readonly Model[] {
-  const models = documents(text, file).filter((value) => object.safeParse(value).data?.kind === "Model");
+const apiVersionOf = (value: unknown): string => object.safeParse(value).data?.apiVersion ?? "";
+
+/** Whether a document claims to be a Model: by its kind, or by a group in which there is nothing else. */
+function isMeantAsModel(value: unknown): boolean {
+  return (
+    object.safeParse(value).data?.kind === modelResource.kind ||
+    apiVersionOf(value).startsWith(`${modelResource.group}/`)
+  );
+}
+
+/**
+ * Models of a text, with the defaults of their schema; other kinds beside them (a GitOps file often has some) are left alone.
+ * One that the API server would refuse is refused with all that is wrong in all of them.
+ */
+export function readModels(
+  text: string,
+  file: string,
+  validate: (model: unknown) => Judged,
+): readonly Model[] {
+  const all = documents(text, file);
+  for (const [index, value] of all.entries()) {
+    if (typeof object.safeParse(value).data?.kind !== "string")
+      throw new PlanInputError(
+        `${file}: document ${index + 1} has no kind; a Model begins with apiVersion: ${modelApiVersion} and kind: Model`,
+      );
+  }
+  const models = all.filter(isMeantAsModel);
   if (models.length === 0) throw new PlanInputError(`${file} holds no object of kind Model`);
-  return models.map((value) => checked(modelSchema, value, file) as unknown as Model);
+  const judged = models.map((value) => ({ value, ...validate(value) }));
+  const refused = judged.filter(({ problems }) => problems.length > 0);
+  if (refused.length > 0)
+    throw new PlanInputError(
+      refused
+        .map(({ value, problems }) => {
+          const name = named.safeParse(object.safeParse(value).data?.metadata).data?.name;
+          const model = name === undefined ? "a Model without a name" : `Model ${JSON.stringify(name)}`;
+          const lines = problems.map(
+            ({ path, message }) => `  ${path === "" ? "the Model" : path}: ${message}`,
+          );
+          return `${file}: ${model} would be refused by the API server:\n${lines.join("\n")}`;
+        })
+        .join("\n"),
+    );
+  return judged.map(({ model }) => {
+    // Server-set, and of no matter for a choice.
+    const { metadata: given, ...rest } = model as Model;
+    return { ...rest, metadata: metadata.parse(given) } as Model;
+  });
 }
 
 /**

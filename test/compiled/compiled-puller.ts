@@ -14,8 +14,9 @@ import {
   rmSync,
   statSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { definitionName } from "../images/app-context.ts";
 import { bundlePuller } from "../images/bundle-puller.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -32,7 +33,9 @@ function sourceHash(): string {
       "puller/**/*.ts",
       "tsconfig*.json",
       "package-lock.json",
+      "operator/package.json",
       "puller/package.json",
+      definitionName,
       "test/images/bundle-puller.ts",
     ],
     {
@@ -65,7 +68,9 @@ export async function compilePuller(): Promise<string> {
     { cwd: root, encoding: "utf8" },
   );
   if (tsc.status !== 0) throw new Error(`the puller does not compile:\n${tsc.stdout}${tsc.stderr}`);
-  copyFileSync(join(root, "puller/package.json"), join(aside, "puller/package.json"));
+  mkdirSync(join(aside, dirname(definitionName)));
+  for (const name of ["operator/package.json", "puller/package.json", definitionName])
+    copyFileSync(join(root, name), join(aside, name));
   await bundlePuller(join(aside, "image"));
   try {
     renameSync(aside, directory);
@@ -86,6 +91,11 @@ function compiledDirectory(): string {
 /** The program that `node` runs: the bundle of the image. */
 export function compiledPuller(): string {
   return join(compiledDirectory(), "image/main.js");
+}
+
+/** A program of the operator's image, compiled. */
+export function compiledProgram(source: string): string {
+  return join(compiledDirectory(), source.replace(/\.ts$/, ".js"));
 }
 
 /** Environment variables that the image sets: a start needs half the time with them, and does the same without. */

@@ -1,611 +1,38 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parseAllDocuments } from "yaml";
 import { startControlPlane, type ControlPlane } from "../cluster/control-plane.ts";
+import { modelDefinition } from "../../operator/validation/definition.ts";
+import { modelValidator } from "../../operator/validation/validate-model.ts";
 import { describeCluster } from "../cluster/suites.ts";
 import { apiRequests, type ApiAnswer } from "./api-request.ts";
-import { crdFile, root } from "./schema.ts";
+import {
+  bad,
+  badModels,
+  badNames,
+  digest,
+  documentedSpecs,
+  good,
+  goodModels,
+  patched,
+  source,
+  variants,
+  type Fields,
+} from "./model-table.ts";
+import { mutantsOf } from "./mutants.ts";
+import { crdFile } from "./schema.ts";
 
-type Fields = { readonly [key: string]: unknown };
-
-const source = { reference: "registry.example.com/ai/qwen" };
-const digest = `sha256:${"a".repeat(64)}`;
-
-/** A spec with one variant whose requirements, accelerator or runtime are the given ones. */
-const requiring = (requirements: Fields): Fields => ({ source, variants: [{ name: "q4", requirements }] });
-const accelerated = (accelerator: Fields): Fields => requiring({ accelerator });
-const patched = (spec: Fields): Fields => ({ source, template: { spec } });
-const variants = (...list: readonly Fields[]): Fields => ({ source, variants: list });
-
-const good: readonly (readonly [string, Fields])[] = [
-  ["a reference alone", { source }],
-  ["a digest", { source: { reference: `registry.example.com:5000/ai/qwen:q4@${digest}` } }],
-  ["a short reference", { source: { reference: "ai/qwen" } }],
-  [
-    "secrets and an authority",
-    {
-      source: {
-        ...source,
-        pullSecrets: [{ name: "a" }, { name: "b" }],
-        tls: { caBundle: { configMap: { name: "ca", key: "ca.crt" } } },
-      },
-    },
-  ],
-  ["plain http", { source: { ...source, tls: { plainHTTP: true } } }],
-  [
-    "mirrors",
-    {
-      source: {
-        ...source,
-        mirrors: [
-          { host: "docker.io", url: "https://mirror.example.com/hub" },
-          { host: "docker.io", url: "http://10.0.0.1:5000" },
-        ],
-      },
-    },
-  ],
-  ["refresh with an interval", { source: { ...source, refresh: { policy: "OnChange", interval: "1h30m" } } }],
-  ["the shortest interval", { source: { ...source, refresh: { policy: "OnChange", interval: "10s" } } }],
-  [
-    "relative variants",
-    variants({ name: "f16", reference: ":f16" }, { name: "q4", reference: `@${digest}` }),
-  ],
-  ["variants elsewhere", variants({ name: "q4", reference: "other.example.com/x:q4" })],
-  [
-    "digests of a pinned source",
-    {
-      source: { reference: `r.example.com/x@${digest}` },
-      variants: [{ name: "a", reference: `@${digest}` }],
-    },
-  ],
-  ["variants from tags", { source, variantsFrom: { tags: { pattern: "{8B,4B}-[QF]*" } } }],
-  [
-    "variants from an index that is pinned",
-    {
-      source: { reference: `registry.example.com/ai/qwen@${digest}` },
-      variantsFrom: { index: true },
-    },
-  ],
-  [
-    "variants found, with needs, and listed",
-    {
-      source,
-      variants: [
-        { name: "q4-k-m", runtime: { args: ["--x"] } },
-        { name: "own", reference: ":other" },
-      ],
-      variantsFrom: { index: true, requirements: { accelerator: { vendor: "nvidia" }, memory: "4Gi" } },
-    },
-  ],
-  ["16 variants", variants(...Array.from({ length: 16 }, (_, index) => ({ name: `v${index}` })))],
-  [
-    "an accelerator",
-    accelerated({
-      vendor: "nvidia",
-      count: 8,
-      memoryPerDevice: "20.5Gi",
-      products: ["*L4*"],
-      minComputeCapability: "8.9",
-    }),
-  ],
-  ["memory is not compared", accelerated({ vendor: "nvidia", memoryPerDevice: "0" })],
-  ["vendor none", accelerated({ vendor: "none" })],
-  [
-    "CPU features and architectures",
-    requiring({ architectures: ["arm64"], cpuFeatures: ["AVX512F"], memory: "8Gi" }),
-  ],
-  [
-    "node selector terms",
-    requiring({
-      nodeSelectorTerms: [
-        {
-          matchExpressions: [
-            { key: "a", operator: "In", values: ["b"] },
-            { key: "c", operator: "Exists" },
-          ],
-          matchFields: [{ key: "metadata.name", operator: "In", values: ["n"] }],
-        },
-      ],
-    }),
-  ],
-  [
-    "selection",
-    {
-      source,
-      selection: {
-        policy: "FirstFit",
-        contextLength: 32768,
-        parallel: 4,
-        cpuFallback: false,
-        placement: "Uniform",
-        emptyCluster: "Wait",
-        reselect: "Never",
-      },
-    },
-  ],
-  [
-    "a choice that follows the nodes",
-    { source, selection: { policy: "BestFit", reselect: "OnNodeChange", unschedulableAfter: "1m30s" } },
-  ],
-  [
-    "a placement per hardware that follows the nodes, on a claim of many nodes",
-    {
-      source,
-      selection: { placement: "PerHardware", reselect: "OnNodeChange" },
-      storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteMany"] },
-    },
-  ],
-  [
-    "a placement per hardware on a claim of somebody else, which the operator judges",
-    {
-      source,
-      selection: { placement: "PerHardware" },
-      storage: { type: "PersistentVolumeClaim", claimName: "shared" },
-    },
-  ],
-  [
-    "terms of the memory",
-    {
-      source,
-      variants: [
-        {
-          name: "a",
-          footprint: {
-            weights: "16Gi",
-            cachePerToken: "128Ki",
-            cacheType: "q8_0",
-            compute: "1Gi",
-            overhead: "0",
-            utilization: 90,
-          },
-        },
-      ],
-    },
-  ],
-  ["ephemeral storage", { source, storage: { type: "Ephemeral", size: "auto" } }],
-  [
-    "a claim",
-    {
-      source,
-      replicas: 3,
-      storage: {
-        type: "PersistentVolumeClaim",
-        size: "1Ti",
-        storageClassName: "fast",
-        accessModes: ["ReadWriteMany"],
-        retention: "Retain",
-      },
-    },
-  ],
-  [
-    "a claim of somebody else",
-    { source, storage: { type: "PersistentVolumeClaim", claimName: "models.team" } },
-  ],
-  [
-    "storage of whatever type there is",
-    {
-      source,
-      storage: { type: "Auto", storageClassName: "shared", accessModes: ["ReadWriteMany"], prefetch: {} },
-    },
-  ],
-  ["a node cache", { source, storage: { type: "NodeCache" } }],
-  [
-    "a node cache that is filled beforehand",
-    {
-      source,
-      storage: {
-        type: "NodeCache",
-        prefetch: { nodeSelector: { pool: "gpu" }, tolerations: [{ operator: "Exists" }], parallelism: 4 },
-      },
-    },
-  ],
-  ["a node cache on a claim of that name", { source, storage: { type: "NodeCache", claimName: "cache" } }],
-  ["ephemeral storage of a size, in RAM", { source, storage: { size: "20.5Gi", medium: "Memory" } }],
-  [
-    "a puller",
-    {
-      source,
-      puller: {
-        resources: { limits: { memory: "1Gi" } },
-        concurrency: 64,
-        bandwidthLimit: "1.5Gi",
-        include: ["*.gguf"],
-        exclude: ["*.md"],
-      },
-    },
-  ],
-  [
-    "a named runtime",
-    {
-      source,
-      runtime: {
-        name: "llama.cpp",
-        env: [{ name: "A", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }],
-        resources: { limits: { "nvidia.com/gpu": 1 } },
-      },
-    },
-  ],
-  [
-    "a server of one's own",
-    {
-      source,
-      runtime: {
-        image: "x:1",
-        args: ["$(MODEL_PATH)"],
-        port: 9000,
-        mountPath: "/data/model",
-        tolerations: [{ operator: "Exists" }],
-      },
-    },
-  ],
-  ["no replica, suspended", { source, replicas: 0, suspend: true }],
-  [
-    "a template patch",
-    {
-      source,
-      template: {
-        metadata: { labels: { team: "x" } },
-        spec: { containers: [{ name: "runtime", livenessProbe: null }], priorityClassName: "high" },
-      },
-    },
-  ],
-  [
-    "the puller's resources in a patch",
-    patched({ initContainers: [{ name: "pull", resources: { limits: { memory: "2Gi" } } }] }),
-  ],
-  [
-    "an init container of one's own",
-    patched({
-      initContainers: [{ name: "warm", image: "x", command: ["x"], env: [{ name: "A", value: "b" }] }],
-    }),
-  ],
-];
-
-const bad: readonly (readonly [string, Fields, string])[] = [
-  ["no source", {}, "spec.source: Required value"],
-  ["no reference", { source: {} }, "spec.source.reference: Required value"],
-  ["an empty reference", { source: { reference: "" } }, "at least 1 chars long"],
-  [
-    "a URL",
-    { source: { reference: "https://registry.example.com/x" } },
-    "reference has a URL scheme; leave it out: registry/repository:tag",
-  ],
-  ["a reference of two lines", { source: { reference: "a/b\nc" } }, "reference has white space in it"],
-  ["a variant's URL", variants({ name: "a", reference: "oci://x/y" }), "reference has a URL scheme"],
-  ["a variant with a space", variants({ name: "a", reference: ":a b" }), "reference has white space in it"],
-  [
-    "a tag relative to a digest",
-    { source: { reference: `x/y@${digest}` }, variants: [{ name: "a", reference: ":q4" }] },
-    "a variant's reference relative to a source pinned by digest must itself be a digest (@sha256:...)",
-  ],
-  [
-    "a secret without a name",
-    { source: { ...source, pullSecrets: [{}] } },
-    "spec.source.pullSecrets[0].name: Required value",
-  ],
-  [
-    "nine secrets",
-    { source: { ...source, pullSecrets: Array.from({ length: 9 }, (_, index) => ({ name: `s${index}` })) } },
-    "must have at most 8 items",
-  ],
-  [
-    "plain http with an authority",
-    { source: { ...source, tls: { plainHTTP: true, caBundle: { configMap: { name: "a", key: "b" } } } } },
-    "plainHTTP and caBundle exclude each other",
-  ],
-  [
-    "an authority without a key",
-    { source: { ...source, tls: { caBundle: { configMap: { name: "a" } } } } },
-    "configMap.key: Required value",
-  ],
-  [
-    "a mirror that is no URL",
-    { source: { ...source, mirrors: [{ host: "docker.io", url: "mirror.example.com" }] } },
-    "mirrors[0].url: Invalid value",
-  ],
-  [
-    "a mirror with a password",
-    {
-      source: { ...source, mirrors: [{ host: "docker.io", url: "https://user:secret@mirror.example.com" }] },
-    },
-    "mirrors[0].url: Invalid value",
-  ],
-  [
-    "an unknown refresh policy",
-    { source: { ...source, refresh: { policy: "Always" } } },
-    'supported values: "IfNotPresent", "OnChange"',
-  ],
-  [
-    "an interval too short",
-    { source: { ...source, refresh: { interval: "9s" } } },
-    "interval is shorter than 10s",
-  ],
-  ["an empty interval", { source: { ...source, refresh: { interval: "" } } }, "interval is shorter than 10s"],
-  ["an interval in days", { source: { ...source, refresh: { interval: "1d" } } }, "interval: Invalid value"],
-  [
-    "17 variants",
-    variants(...Array.from({ length: 17 }, (_, index) => ({ name: `v${index}` }))),
-    "must have at most 16 items",
-  ],
-  ["a name twice", variants({ name: "a" }, { name: "a" }), "Duplicate value"],
-  ["a variant without a name", variants({ reference: ":a" }), "variants[0].name: Required value"],
-  ["a variant's name with capitals", variants({ name: "Q4_K_M" }), "variants[0].name: Invalid value"],
-  [
-    "variants from nowhere",
-    { source, variantsFrom: {} },
-    "variantsFrom takes exactly one of index: true and tags",
-  ],
-  [
-    "variants from no index",
-    { source, variantsFrom: { index: false, requirements: { memory: "8Gi" } } },
-    "variantsFrom takes exactly one of index: true and tags",
-  ],
-  [
-    "variants from an index and tags",
-    { source, variantsFrom: { index: true, tags: { pattern: "*" } } },
-    "variantsFrom takes exactly one of index: true and tags",
-  ],
-  ["variants from tags without a pattern", { source, variantsFrom: { tags: {} } }, "pattern: Required value"],
-  [
-    "variants from tags with white space",
-    { source, variantsFrom: { tags: { pattern: "8B *" } } },
-    "pattern: Invalid value",
-  ],
-  [
-    "variants from the tags of a digest",
-    {
-      source: { reference: `registry.example.com/ai/qwen@${digest}` },
-      variantsFrom: { tags: { pattern: "*" } },
-    },
-    "source.reference takes no digest; leave @sha256:... out",
-  ],
-  [
-    "variants that all need a vendor that is none",
-    { source, variantsFrom: { index: true, requirements: { accelerator: { vendor: "acme" } } } },
-    "accelerator.vendor: Unsupported value",
-  ],
-  [
-    "compute capability of another vendor than NVIDIA",
-    accelerated({ vendor: "amd", minComputeCapability: "8.0" }),
-    "minComputeCapability is a notion of CUDA: only vendor nvidia has it",
-  ],
-  [
-    "an unknown vendor",
-    accelerated({ vendor: "tpu" }),
-    'supported values: "nvidia", "amd", "intel", "habana", "none"',
-  ],
-  ["an accelerator without a vendor", accelerated({ count: 1 }), "accelerator.vendor: Required value"],
-  ["no device", accelerated({ vendor: "nvidia", count: 0 }), "should be greater than or equal to 1"],
-  [
-    "device memory of none",
-    accelerated({ vendor: "none", memoryPerDevice: "1Gi" }),
-    "vendor none takes no memoryPerDevice, products or minComputeCapability",
-  ],
-  [
-    "device memory in GB",
-    accelerated({ vendor: "nvidia", memoryPerDevice: "20GB" }),
-    "memoryPerDevice: Invalid value",
-  ],
-  ["a negative quantity", requiring({ memory: "-1Gi" }), "memory: Invalid value"],
-  [
-    "a capability without a point",
-    accelerated({ vendor: "nvidia", minComputeCapability: "9" }),
-    "minComputeCapability: Invalid value",
-  ],
-  ["a CPU feature in lower case", requiring({ cpuFeatures: ["avx512f"] }), "cpuFeatures[0]: Invalid value"],
-  [
-    "an unknown operator",
-    requiring({ nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Eq" }] }] }),
-    "operator: Unsupported value",
-  ],
-  [
-    "In without values",
-    requiring({ nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "In" }] }] }),
-    "In, NotIn, Gt and Lt need values; Exists and DoesNotExist take none",
-  ],
-  [
-    "Exists with values",
-    requiring({
-      nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Exists", values: ["b"] }] }],
-    }),
-    "In, NotIn, Gt and Lt need values; Exists and DoesNotExist take none",
-  ],
-  [
-    "a cache of an unknown type",
-    { source, variants: [{ name: "a", footprint: { cacheType: "q3" } }] },
-    'Unsupported value: "q3"',
-  ],
-  [
-    "more than a whole device",
-    { source, variants: [{ name: "a", footprint: { utilization: 101 } }] },
-    "should be less than or equal to 100",
-  ],
-  [
-    "a placement per hardware on a claim of one node",
-    { source, selection: { placement: "PerHardware" }, storage: { type: "PersistentVolumeClaim" } },
-    "placement PerHardware runs pods on several nodes",
-  ],
-  [
-    "a placement per hardware on a claim of one pod",
-    {
-      source,
-      selection: { placement: "PerHardware" },
-      storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteOncePod"] },
-    },
-    "placement PerHardware runs pods on several nodes",
-  ],
-  [
-    "too short a time to wait",
-    { source, selection: { unschedulableAfter: "5s" } },
-    "unschedulableAfter is shorter than 10s",
-  ],
-  ["no context", { source, selection: { contextLength: 0 } }, "should be greater than or equal to 1"],
-  ["no sequence", { source, selection: { parallel: 0 } }, "should be greater than or equal to 1"],
-  [
-    "filling an ephemeral volume beforehand",
-    { source, storage: { prefetch: {} } },
-    "storage.prefetch is for types NodeCache and Auto alone",
-  ],
-  [
-    "prefetching nowhere at once",
-    { source, storage: { type: "NodeCache", prefetch: { parallelism: 0 } } },
-    "should be greater than or equal to 1",
-  ],
-  [
-    "a size of a node cache",
-    { source, storage: { type: "NodeCache", size: "20Gi" } },
-    "storage.size is not for type NodeCache, whose size its administrator limits",
-  ],
-  [
-    "a size of an image volume",
-    { source, storage: { type: "ImageVolume", size: "20Gi" } },
-    "storage.size is not for type ImageVolume, whose image the node keeps",
-  ],
-  [
-    "a part of an image volume",
-    { source, storage: { type: "ImageVolume" }, puller: { exclude: ["*.md"] } },
-    "puller.include and exclude are not for storage.type ImageVolume",
-  ],
-  [
-    "a size that is none",
-    { source, storage: { size: "much" } },
-    "storage.size is neither auto nor a quantity of bytes such as 20Gi",
-  ],
-  ["a medium that is none", { source, storage: { medium: "Tape" } }, 'supported values: "Disk", "Memory"'],
-  ...[{ storageClassName: "fast" }, { accessModes: ["ReadWriteMany"] }, { retention: "Retain" }].flatMap(
-    (fields): (readonly [string, Fields, string])[] =>
-      ["Ephemeral", "NodeCache"].map((type) => [
-        `${Object.keys(fields)[0]} of type ${type}`,
-        { source, storage: { type, ...fields } },
-        "storage.storageClassName, accessModes and retention are for types PersistentVolumeClaim and Auto alone",
-      ]),
-  ),
-  [
-    "the claim of an ephemeral volume",
-    { source, storage: { claimName: "c" } },
-    "storage.claimName is for types PersistentVolumeClaim and NodeCache alone",
-  ],
-  ...[
-    { storageClassName: "fast" },
-    { accessModes: ["ReadWriteMany"] },
-    { size: "10Gi" },
-    { retention: "Retain" },
-  ].map((fields): readonly [string, Fields, string] => [
-    `${Object.keys(fields)[0]} of a claim that is there already`,
-    { source, storage: { type: "PersistentVolumeClaim", claimName: "c", ...fields } },
-    "storage.claimName names a claim that is there already: storageClassName, accessModes, retention and size are its owner's to decide",
-  ]),
-  [
-    "a claim in RAM",
-    { source, storage: { type: "PersistentVolumeClaim", medium: "Memory" } },
-    "storage.medium is for type Ephemeral alone",
-  ],
-  [
-    "a claim that nobody can fill",
-    { source, storage: { type: "PersistentVolumeClaim", accessModes: ["ReadOnlyMany"] } },
-    'supported values: "ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"',
-  ],
-  [
-    "a claim for one pod and for many",
-    {
-      source,
-      storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteOncePod", "ReadWriteMany"] },
-    },
-    "storage.accessModes: ReadWriteOncePod goes with no other mode",
-  ],
-  [
-    "a claim for one pod and two replicas",
-    { source, replicas: 2, storage: { type: "PersistentVolumeClaim", accessModes: ["ReadWriteOncePod"] } },
-    "storage.accessModes ReadWriteOncePod lets one pod alone mount the claim; set replicas to 1, or use ReadWriteOnce or ReadWriteMany",
-  ],
-  [
-    "a claim's name that is none",
-    { source, storage: { type: "PersistentVolumeClaim", claimName: "../other" } },
-    "spec.storage.claimName in body should match",
-  ],
-  [
-    "a bandwidth limit that is no number of bytes",
-    { source, puller: { bandwidthLimit: "100MB/s" } },
-    "spec.puller.bandwidthLimit in body should match",
-  ],
-  [
-    "a bandwidth limit that would look like a stall",
-    { source, puller: { bandwidthLimit: "1k" } },
-    "puller.bandwidthLimit is below 64Ki bytes per second, which would look like a stalled download",
-  ],
-  [
-    "a signature policy",
-    { source, puller: { verify: {} } },
-    "puller.verify is not yet supported; size and digest are always checked",
-  ],
-  ["too many blobs at once", { source, puller: { concurrency: 65 } }, "should be less than or equal to 64"],
-  ["a port out of range", { source, runtime: { port: 70000 } }, "should be less than or equal to 65535"],
-  ["a mount path that is relative", { source, runtime: { mountPath: "models" } }, "mountPath: Invalid value"],
-  ["the root as mount path", { source, runtime: { mountPath: "/" } }, "mountPath: Invalid value"],
-  [
-    "a mount path that is taken",
-    { source, runtime: { mountPath: "/tmp" } },
-    "mountPath /tmp and /dev/shm are taken by other volumes of the pod",
-  ],
-  [
-    "a variable without a name",
-    { source, runtime: { env: [{ value: "x" }] } },
-    "env[0].name: Required value",
-  ],
-  ["negative replicas", { source, replicas: -1 }, "should be greater than or equal to 0"],
-  [
-    "another image for the puller",
-    patched({ initContainers: [{ name: "pull", image: "x" }] }),
-    "of the init container pull only resources and imagePullPolicy can be changed",
-  ],
-  [
-    "variables for the puller",
-    patched({ initContainers: [{ name: "pull", env: [{ name: "OCIMODEL_TRUSTED_HOST", value: "x" }] }] }),
-    "of the init container pull only resources and imagePullPolicy can be changed",
-  ],
-  [
-    "arguments for the puller",
-    patched({ initContainers: [{ name: "other" }, { name: "pull", args: ["x"] }] }),
-    "of the init container pull only resources and imagePullPolicy can be changed",
-  ],
-  ["an unknown field", { source, replica: 2 }, 'unknown field "spec.replica"'],
-  [
-    "a patch that forgets spec",
-    { source, template: { containers: [] } },
-    'unknown field "spec.template.containers"',
-  ],
-];
-
-const badNames: readonly (readonly [string, string])[] = [
-  ["a".repeat(53), "metadata.name is longer than 52 characters, so the names of its pods would be too long"],
-  ["qwen2.5", "metadata.name is no DNS label, and its Service has the same name"],
-  ["7b", "metadata.name is no DNS label, and its Service has the same name"],
-];
-
-/** Specs that the documentation shows: whole Models, and parts of a spec (a source is added). */
-function documentedSpecs(): readonly (readonly [string, Fields])[] {
-  const fenced = ["README.md", "docs/model-reference.md"].flatMap((file) => {
-    const text = readFileSync(join(root, file), "utf8");
-    return [...text.matchAll(/```yaml\n(.*?)```/gs)].map(
-      ([, yaml = ""], index) => [`${file} (${index + 1})`, yaml] as const,
-    );
-  });
-  const examples = readdirSync(join(root, "docs/examples"))
-    .filter((file) => file.endsWith(".yaml"))
-    .map(
-      (file) => [`docs/examples/${file}`, readFileSync(join(root, "docs/examples", file), "utf8")] as const,
-    );
-  return [...fenced, ...examples]
-    .flatMap(([where, yaml]) =>
-      parseAllDocuments(yaml).map((document) => [where, document.toJS() as Fields] as const),
-    )
-    .filter(([, value]) => !("status" in value) && (value["kind"] ?? "Model") === "Model")
-    .map(
-      ([where, value]) =>
-        [where, { source, ...("kind" in value ? (value["spec"] as Fields) : value) }] as const,
-    );
-}
+/** What the API server and the validator that works without one say of a Model. */
+type Verdicts = {
+  readonly model: object;
+  /** What it answers; undefined: it takes the Model. */
+  readonly refusal: string | undefined;
+  /** Fields that it refuses, with its messages. */
+  readonly causes: readonly string[];
+  /** Messages of rules that it finds broken. */
+  readonly broken: readonly string[];
+  readonly offline: readonly string[];
+  readonly offlineBroken: readonly string[];
+};
 
 describeCluster("the Model resource on a real API server", () => {
   let plane: ControlPlane;
@@ -619,6 +46,57 @@ describeCluster("the Model resource on a real API server", () => {
       metadata: { name },
       spec,
     });
+
+  const validate = modelValidator(modelDefinition());
+  const ruleMessages = new Set(
+    [...readFileSync(crdFile, "utf8").matchAll(/^ +message: "?(.*?)"?$/gm)].map(
+      ([, message = ""]) => message,
+    ),
+  );
+  const judgeTwice = async (model: object): Promise<Verdicts> => {
+    const { status, body } = await ask("POST", `${models}?dryRun=All&fieldValidation=Strict`, model);
+    const { causes = [] } = (body["details"] ?? {}) as {
+      causes?: readonly { field: string; message: string }[];
+    };
+    const { problems } = validate(model);
+    // The value that a rule refuses stands before its message; what has no field is told of one beside, or of the whole.
+    const pathed = causes.map(({ field, message }) => ({
+      path: field.replace(/^<nil>$|^[.]/, ""),
+      message: message.includes(" evaluating rule: ")
+        ? message
+        : ([...ruleMessages].find((each) => message.endsWith(`: ${each}`)) ?? message),
+    }));
+    const lines = (list: readonly { path: string; message: string }[]): readonly string[] =>
+      list
+        .filter(({ message }) => ruleMessages.has(message))
+        .map(({ path, message }) => `${path}: ${message}`)
+        .sort();
+    return {
+      model,
+      refusal: status === 201 ? undefined : (body.message ?? `status ${status}`),
+      causes: pathed.map(({ path }) => path).filter((path) => path !== ""),
+      broken: lines(pathed),
+      offline: problems.map(({ path }) => path),
+      offlineBroken: lines(problems),
+    };
+  };
+  const expectAgreement = (verdicts: Verdicts): void => {
+    const { model, refusal, causes, broken, offline, offlineBroken } = verdicts;
+    const shown = JSON.stringify({ model, refusal, offline }, undefined, 1);
+    expect(offline.length > 0, shown).toBe(refusal !== undefined);
+    // It does not look at rules while a type is wrong; nor at anything while a field is unknown.
+    expect(offlineBroken, shown).toEqual(expect.arrayContaining([...broken]));
+    if (refusal?.includes("some validation rules were not checked") === false && causes.length > 0)
+      expect(offlineBroken, shown).toEqual(broken);
+    // An unknown version has no fields to speak of.
+    if (offline.includes("apiVersion")) return;
+    // What is within something of a wrong type, or wrong of several items, may be told as that.
+    const plain = (path: string): string => `${path.replaceAll(/\["?([^\]"]*)"?\]/g, ".$1")}.`;
+    const isTold = (path: string): boolean =>
+      offline.some((each) => plain(path).startsWith(plain(each)) || plain(each).startsWith(plain(path)));
+    const unknown = [...(refusal ?? "").matchAll(/unknown field "([^"]+)"/g)].map(([, field = ""]) => field);
+    for (const path of [...causes, ...unknown]) expect(isTold(path), `${path} of ${shown}`).toBe(true);
+  };
 
   beforeAll(async () => {
     plane = await startControlPlane({ controllers: false, scheduler: false });
@@ -652,6 +130,54 @@ describeCluster("the Model resource on a real API server", () => {
   test.each(documentedSpecs())("takes the example of %s", async (_where, spec) => {
     const { status, body } = await create(spec);
     expect({ status, message: body.message }).toEqual({ status: 201, message: undefined });
+  });
+
+  test.each(goodModels)("takes a Model with %s", async (_name, model) => {
+    const verdicts = await judgeTwice(model);
+    // It is the operator's own field, and strict of what it does not know.
+    if ("status" in model) return expect(verdicts.refusal).toContain('unknown field "status.');
+    expect(verdicts.refusal).toBeUndefined();
+    return expectAgreement(verdicts);
+  });
+
+  test.each(badModels)("refuses a Model with %s", async (_name, model) => {
+    const verdicts = await judgeTwice(model);
+    expect(verdicts.refusal).toBeDefined();
+    expectAgreement(verdicts);
+  });
+
+  test("says of each Model of the table what the validator without a cluster says", async () => {
+    const specs = [...good, ...bad, ...documentedSpecs()].map(([, spec]) => ["qwen", spec] as const);
+    for (const [name, spec] of [...specs, ...badNames.map(([name]) => [name, { source }] as const)])
+      expectAgreement(
+        await judgeTwice({ apiVersion: "ocimodel.dev/v1alpha1", kind: "Model", metadata: { name }, spec }),
+      );
+  });
+
+  test("says of Models spoiled at random what the validator without a cluster says", async () => {
+    const count = Number(process.env["OCIMODEL_TEST_MUTANTS"] ?? 300);
+    const seed = Number(process.env["OCIMODEL_TEST_SEED"] ?? 1);
+    const specs = mutantsOf(
+      [...good, ...documentedSpecs()].map(([, spec]) => spec),
+      count,
+      seed,
+    );
+    const all: Verdicts[] = [];
+    for (const spec of specs)
+      all.push(
+        await judgeTwice({
+          apiVersion: "ocimodel.dev/v1alpha1",
+          kind: "Model",
+          metadata: { name: "qwen" },
+          spec,
+        }),
+      );
+    for (const each of all) expectAgreement(each);
+    // The mutants are of both kinds, and reach the rules.
+    const taken = all.filter(({ refusal }) => refusal === undefined).length;
+    expect(taken).toBeGreaterThan(count / 20);
+    expect(taken).toBeLessThan(count / 2);
+    expect(new Set(all.flatMap(({ broken }) => broken)).size).toBeGreaterThan(5);
   });
 
   test("a name of 52 characters is taken", async () => {

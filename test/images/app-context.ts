@@ -16,6 +16,9 @@ const operatorParts = ["operator", "puller/contract.js", "puller/oci", "puller/a
 /** The node binary of the npm package `node`, whose version the lock file holds. */
 export const nodeBinary = path.join(projectRoot, "node_modules/node/bin/node");
 
+/** What compiled code reads beside itself: ocimodel plan judges Models by it. */
+export const definitionName = "crds/ocimodel.dev_models.yaml";
+
 /** Everything in the checkout from which the image of a program is made. */
 export const appSources = {
   puller: [
@@ -35,6 +38,7 @@ export const appSources = {
     "operator/package.json",
     "operator",
     "puller",
+    definitionName,
   ],
 } as const;
 
@@ -119,5 +123,7 @@ async function compileOperator(context: string): Promise<void> {
     const manifest = path.join(tree, "package.json");
     await cp(path.join(projectRoot, manifest), path.join(target, "dist", manifest));
   }
+  await mkdir(path.join(target, "dist/crds"));
+  await cp(path.join(projectRoot, definitionName), path.join(target, "dist", definitionName));
   await rm(compiled, { recursive: true });
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
+import { compiledProgram } from "../../compiled/compiled-puller.ts";
 import { nodeBinary } from "../../images/app-context.ts";
 import { inputOf, nodesOf } from "../selection/golden-cases.ts";
 
@@ -249,7 +250,7 @@ describe("ocimodel plan", () => {
     [
       "a field of a wrong type",
       ["-f", "TEXT", "--nodes", "NODES", "--facts", "FACTS"],
-      'Model "qwen3" cannot be judged',
+      'text.yaml: Model "qwen3" would be refused by the API server:\n  spec.variants[0].requirements.accelerator.products: is a text, and must be a list; begin each item with -',
     ],
   ])("refuses %s with 64", (_name, args, message) => {
     const files: Readonly<Record<string, string>> = {
@@ -275,6 +276,76 @@ describe("ocimodel plan", () => {
     const { code, err } = plan(args.map((each) => files[each] ?? each));
     expect(err).toContain(message);
     expect(code).toBe(64);
+  });
+
+  test("tells all that is wrong in all Models of a file", () => {
+    const spoiled = (name: string, spec: object): string =>
+      stringify({ ...model, metadata: { name }, spec: { ...model.spec, ...spec } });
+    const text = [spoiled("one", { replicas: -1, suspend: "never" }), spoiled("two", { acelerator: {} })];
+    const { code, err, out } = plan(["-f", "-", ...given], text.join("---\n"));
+    expect({ code, out }).toEqual({ code: 64, out: "" });
+    expect(err.split("\n").map((line) => line.split(": ").slice(0, 2).join(": "))).toEqual([
+      "ocimodel: -",
+      "  spec.replicas: -1 is less than 0 (Pods that serve the model; kubectl scale and autoscalers write it)",
+      "  spec.suspend: is a text, and must be true or false (While true the operator changes nothing; what runs goes on)",
+      '-: Model "two" would be refused by the API server:',
+      "  spec.acelerator: unknown field here; accelerator belongs into spec.variants[].requirements or spec.variantsFrom.requirements",
+      "",
+    ]);
+  });
+
+  test.each([
+    ["without a kind", "apiVersion: ocimodel.dev/v1alpha1\nmetadata: {name: a}\n", "document 2 has no kind"],
+    [
+      "of a misspelt kind",
+      "apiVersion: ocimodel.dev/v1alpha1\nkind: Modle\n",
+      'kind: "Modle" is none of Model',
+    ],
+    ["of a misspelt group", "apiVersion: ocimodel.io/v1alpha1\nkind: Model\n", "apiVersion: "],
+  ])("does not pass over a document %s", (_name, text, message) => {
+    const { code, err } = plan(["-f", "-", ...given], `${stringify(model)}---\n${text}`);
+    expect(err).toContain(message);
+    expect(code).toBe(64);
+  });
+
+  test("reads YAML as kubectl does", () => {
+    const text = stringify(model).replace("source:", "source:\n    tls: { plainHTTP: yes }");
+    expect(plan(["-f", "-", ...given], text)).toMatchObject({ code: 0, err: "" });
+  });
+
+  test("takes Models as kubectl get prints them, in a List too", () => {
+    const stored = {
+      ...model,
+      metadata: {
+        ...model.metadata,
+        namespace: "ai",
+        uid: "1",
+        resourceVersion: "2",
+        generation: 1,
+        creationTimestamp: "2026-01-01T00:00:00Z",
+        managedFields: [{ manager: "kubectl" }],
+      },
+      status: { phase: "Ready", ofAnotherVersion: true },
+    };
+    const list = stringify({
+      apiVersion: "v1",
+      kind: "List",
+      metadata: { resourceVersion: "" },
+      items: [stored],
+    });
+    expect(plan(["-f", "-", ...given], list)).toMatchObject({ code: 0, err: "" });
+  });
+
+  test("compiled, as users run it, it judges and chooses the same", () => {
+    const compiled = (text: string): { status: number | null; stderr: string } =>
+      spawnSync(nodeBinary, [compiledProgram("operator/ocimodel.ts"), "plan", "-f", "-", ...given], {
+        input: text,
+        encoding: "utf8",
+      });
+    expect(compiled(stringify(model))).toMatchObject({ status: 0, stderr: "" });
+    const refused = compiled(stringify({ ...model, spec: { ...model.spec, replicas: -1 } }));
+    expect(refused.stderr).toContain("spec.replicas: -1 is less than 0");
+    expect(refused.status).toBe(64);
   });
 
   test("the runtimes it takes without a configuration are the chart's, as far as a choice goes", () => {
