@@ -32,10 +32,11 @@ Says what the operator would choose for Models, and why, without a cluster that 
   --version             print the version
   -h, --help            this text
 
-exit code: 0 every Model has a variant that fits; 1 one has none; 64 the input is wrong; 69 the cluster does not answer
+exit code: 0 every Model has a variant that fits; 1 one has none, or its storage refuses it; 2 facts are missing, for which the
+operator would wait; 64 the input is wrong, a Model that the API server would refuse too; 69 the cluster does not answer
 `;
 
-const exitCodes = { placed: 0, nothingFits: 1, usage: 64, unavailable: 69 } as const;
+const exitCodes = { placed: 0, refused: 1, undecided: 2, usage: 64, unavailable: 69 } as const;
 
 const firstLine = (error: unknown): string =>
   (error instanceof Error ? error.message : "unknown failure").split("\n", 1)[0] ?? "";
@@ -166,11 +167,12 @@ async function plan(args: readonly string[]): Promise<number> {
     values.nodes === undefined
       ? await cluster(values.kubeconfig)
       : readCluster(read(values.nodes), values.nodes);
-  const plans: readonly Plan[] = models.map(({ metadata: { name, namespace }, spec }) => {
+  const plans: readonly Plan[] = models.map(({ metadata: { name, namespace }, spec, status }) => {
     const input = {
       ...found,
       name,
       ...(namespace === undefined ? {} : { namespace }),
+      ...(status === undefined ? {} : { status }),
       spec,
       facts,
       runtimes,
@@ -182,7 +184,9 @@ async function plan(args: readonly string[]): Promise<number> {
       ? `${JSON.stringify(plans, undefined, 2)}\n`
       : `${plans.map(planTable).join("\n\n\n")}\n`,
   );
-  return plans.every(({ isPlaced }) => isPlaced) ? exitCodes.placed : exitCodes.nothingFits;
+  const open = plans.filter(({ isPlaced }) => !isPlaced);
+  if (open.length === 0) return exitCodes.placed;
+  return open.every(({ missing }) => missing.length > 0) ? exitCodes.undecided : exitCodes.refused;
 }
 
 async function main(): Promise<number> {

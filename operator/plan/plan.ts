@@ -1,7 +1,7 @@
 // What the operator would choose for a Model on given nodes: the operator's own functions on files instead of a cluster. Pure.
 
 import { isInspectFailure, type InspectFacts, type InspectResult } from "../../puller/contract.ts";
-import type { FootprintStatus, ModelSpec, Verdict } from "../api/model.ts";
+import type { DiscoveryStatus, FootprintStatus, ModelSpec, ModelStatus, Verdict } from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
 import { podAmounts } from "../desired/requested.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
@@ -13,6 +13,7 @@ import { footprintStatus } from "../reconcile/decide.ts";
 import { stripScheduledPod, TakenCapacity, type ScheduledPod } from "../reconcile/taken-capacity.ts";
 import {
   effectiveVariants,
+  isUndecided,
   runtimeFor,
   templateSelectors,
   tolerationsOf,
@@ -20,6 +21,7 @@ import {
 } from "../reconcile/variants.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, NearMiss } from "../selection/types.ts";
+import { planStorage, type PlannedStorage } from "./storage.ts";
 
 /** The cluster as far as a choice depends on it. */
 export type PlannedCluster = {
@@ -38,6 +40,8 @@ export type PlanInput = PlannedCluster & {
   /** What `inspect` told, by reference; references that are missing are judged Pending. */
   readonly facts: ReadonlyMap<string, InspectResult>;
   readonly runtimes: Readonly<Record<string, RuntimeDefinition>>;
+  /** What the operator has written of it; absent: it is new. */
+  readonly status?: ModelStatus;
   /** What runs already; absent: nothing. */
   readonly current?: SelectionInput["current"];
 };
@@ -49,7 +53,8 @@ export type PlannedVariant = {
   readonly message: string;
   readonly requiredBytes?: number;
   readonly footprint?: FootprintStatus;
-  readonly matchingNodes: readonly string[];
+  /** Names of the nodes that it fits on; a status has their number. */
+  readonly nodes: readonly string[];
   /** Where no node takes a pod: the nearest ones, the nearest first. */
   readonly nearMisses: readonly NearMiss[];
 };
@@ -63,27 +68,43 @@ export type PlannedPlacement = {
   readonly nodes: readonly string[];
 };
 
+/** Facts that nobody has given. */
+export type MissingFacts = { readonly reference: string; readonly command: string };
+
 export type Plan = {
   readonly model: string;
   readonly nodes: number;
+  /** Whether it would run: a variant is chosen, its storage takes it, and nothing is missing. */
   readonly isPlaced: boolean;
-  /** Why this choice, or why none. */
+  /** Why this choice, or why none; Undecided while facts are missing. */
   readonly reason: string;
   readonly message: string;
+  /** What keeps it undecided; empty: nothing. */
+  readonly missing: readonly MissingFacts[];
+  /** Where the chosen variant is kept; absent: none is chosen. */
+  readonly storage?: PlannedStorage;
+  /** Provisional while undecided: what follows from the facts that are known. */
   readonly placements: readonly PlannedPlacement[];
   readonly variants: readonly PlannedVariant[];
 };
 
-/** The variants with what is known of each. */
-function resolvedVariants({ spec, facts }: PlanInput) {
+/** What looking for variants has brought; undefined: nobody has looked. */
+function discoveryOf({ spec, facts }: PlanInput): Pick<DiscoveryStatus, "variants" | "failure"> | undefined {
   // What was found says so by its name: `puller inspect --index` or `--tags`, or a status.
   const found = [...facts.values()].flatMap((each) =>
     "digest" in each && "name" in each && typeof each.name === "string"
       ? [{ name: each.name, reference: `@${each.digest}` }]
       : [],
   );
-  // Without any, nobody has looked.
-  return effectiveVariants(spec, found.length === 0 ? {} : { variants: found }).map((each) => {
+  if (found.length > 0) return { variants: found };
+  const told = facts.get(spec.source.reference);
+  return told !== undefined && isInspectFailure(told) ? { failure: told } : undefined;
+}
+
+/** The variants with what is known of each. */
+function resolvedVariants(input: PlanInput) {
+  const { spec, facts } = input;
+  return effectiveVariants(spec, discoveryOf(input)).map((each) => {
     const result = each.failure ?? facts.get(each.reference);
     const artifact = artifactOf(result);
     return {
@@ -135,7 +156,7 @@ export function planModel(input: PlanInput): Plan {
   const choice = chooseVariant(selection);
   const variants = resolvedVariants(input).map(({ variant, reference, result }): PlannedVariant => {
     const verdict = choice.verdicts.find((each) => each.name === variant.name);
-    const base = { name: variant.name, reference, matchingNodes: [], nearMisses: [] };
+    const base = { name: variant.name, reference, nodes: [], nearMisses: [] };
     if (verdict !== undefined) {
       return {
         ...base,
@@ -143,7 +164,7 @@ export function planModel(input: PlanInput): Plan {
         message: verdict.message,
         requiredBytes: verdict.requiredBytes,
         ...(verdict.footprint === undefined ? {} : { footprint: footprintStatus(verdict.footprint) }),
-        matchingNodes: verdict.matchingNodes,
+        nodes: verdict.matchingNodes,
         nearMisses: verdict.nearMisses,
       };
     }
@@ -155,19 +176,31 @@ export function planModel(input: PlanInput): Plan {
           message: `no facts of it are given; give --facts the output of: ${inspection(input.spec, reference)}`,
         };
   });
+  const missing = missingFacts(input);
   const isSelected = choice.kind === "selected";
+  const storage = isSelected ? planStorage(input, choice, selection.nodes) : undefined;
+  const known = isSelected
+    ? { reason: "Selected", message: choice.reason }
+    : candidates.length === 0
+      ? { reason: "Unresolvable", message: "no variant could be read" }
+      : { reason: choice.reason, message: choice.message };
   return {
     model: name,
     nodes: input.nodes.length,
-    isPlaced: isSelected,
-    reason: isSelected ? "Selected" : candidates.length === 0 ? "Unresolvable" : choice.reason,
-    message: isSelected
-      ? choice.reason
-      : candidates.length === 0
-        ? variants.length === 0
-          ? `no variant is known; give --facts the output of: ${inspection(input.spec, input.spec.source.reference)}`
-          : "no variant could be read"
-        : choice.message,
+    ...(missing.length > 0
+      ? {
+          isPlaced: false,
+          reason: "Undecided",
+          message:
+            candidates.length === 0
+              ? "no facts are given"
+              : `facts are missing, for which the operator would wait; from what is known: ${known.message}`,
+        }
+      : storage?.refusal !== undefined
+        ? { isPlaced: false, reason: storage.refusal, message: storage.message }
+        : { isPlaced: isSelected, ...known }),
+    missing,
+    ...(storage === undefined ? {} : { storage }),
     placements: isSelected
       ? choice.shares.map(({ candidate, placement, replicas, nodes }) => ({
           variant: candidate.variant.name,
@@ -180,6 +213,24 @@ export function planModel(input: PlanInput): Plan {
       : [],
     variants,
   };
+}
+
+/** What the operator would wait for before it chooses anything. */
+function missingFacts(input: PlanInput): readonly MissingFacts[] {
+  const { spec } = input;
+  const variants = resolvedVariants(input).map(({ reference, result }) => ({
+    reference,
+    artifact: artifactOf(result),
+    failure: result !== undefined && isInspectFailure(result) ? result : undefined,
+  }));
+  if (!isUndecided(spec, discoveryOf(input), variants)) return [];
+  const open = variants.filter(({ artifact, failure }) => artifact === undefined && failure === undefined);
+  const isSearching = isUndecided(spec, discoveryOf(input), []);
+  const references = [
+    ...(isSearching ? [spec.source.reference] : []),
+    ...open.map(({ reference }) => reference),
+  ];
+  return [...new Set(references)].map((reference) => ({ reference, command: inspection(spec, reference) }));
 }
 
 /** The command that tells what is missing. */

@@ -22,12 +22,12 @@ function columns(rows: readonly (readonly string[])[]): string {
 export function planTable(plan: Plan): string {
   const variants = columns([
     ["VARIANT", "VERDICT", "NEEDS", "CONTEXT", "NODES", "WHY"],
-    ...plan.variants.map(({ name, verdict, requiredBytes, footprint, matchingNodes, message }) => [
+    ...plan.variants.map(({ name, verdict, requiredBytes, footprint, nodes, message }) => [
       name,
       verdict,
       requiredBytes === undefined || requiredBytes === 0 ? "-" : formatBytes(requiredBytes),
       footprint === undefined ? "-" : String(footprint.contextLength),
-      String(matchingNodes.length),
+      String(nodes.length),
       message,
     ]),
   ]);
@@ -36,7 +36,7 @@ export function planTable(plan: Plan): string {
       ? []
       : [
           columns([
-            ["PLACEMENT", "ON", "REPLICAS", "CONTEXT", "NODES"],
+            [plan.missing.length > 0 ? "PROVISIONAL" : "PLACEMENT", "ON", "REPLICAS", "CONTEXT", "NODES"],
             ...plan.placements.map(({ variant, accelerator, replicas, contextLength, nodes }) => [
               variant,
               accelerator === "none" ? "CPUs" : accelerator,
@@ -52,7 +52,27 @@ export function planTable(plan: Plan): string {
     nearMisses.map(({ node, lacks }) => [name, node, lacks]),
   );
   const nearest = missed.length === 0 ? [] : [columns([["VARIANT", "NEAREST NODE", "LACKS"], ...missed])];
-  const head = `${plan.model}: ${plan.isPlaced ? plan.message : `nothing is chosen (${plan.reason})`}`;
-  if (plan.variants.length === 0) return `${head}\n\n${plan.message}`;
-  return [head, variants, ...nearest, ...placements].join("\n\n");
+  const isChosen = plan.placements.length > 0;
+  const isUndecided = plan.missing.length > 0;
+  const head = `${plan.model}: ${
+    plan.isPlaced
+      ? plan.message
+      : isUndecided
+        ? `undecided: ${plan.message}`
+        : isChosen
+          ? `refused (${plan.reason}): ${plan.message}`
+          : `nothing is chosen (${plan.reason})`
+  }`;
+  const missing = !isUndecided
+    ? []
+    : [
+        [
+          "Missing facts; give --facts the output of:",
+          ...plan.missing.map(({ command }) => `  ${command}`),
+        ].join("\n"),
+      ];
+  const storage =
+    plan.storage === undefined ? [] : [`Storage: ${plan.storage.type} (${plan.storage.message})`];
+  if (plan.variants.length === 0) return [head, ...missing].join("\n\n");
+  return [head, variants, ...nearest, ...placements, ...storage, ...missing].join("\n\n");
 }

@@ -30,7 +30,7 @@ import { reselect } from "./reselect.ts";
 import { reselectShares } from "./reselect-shares.ts";
 import { ownDeployments, placementKeyOf, planRollout, type Rollout } from "./rollout.ts";
 import {
-  discoveryQuestion,
+  isUndecided,
   knownArtifact,
   runtimeFor,
   templateSelectors,
@@ -114,10 +114,7 @@ function currentVariant(observed: Observed): SelectionInput["current"] {
       };
 }
 
-/**
- * The decision for one Model. Nothing is chosen before every reference was read or has failed for good, so that a
- * slow registry never makes a later variant win; what runs already is not touched meanwhile.
- */
+/** The decision for one Model. While it is undecided (see isUndecided), what runs already is not touched. */
 export function decide(observed: Observed): Decision {
   const inspection = planInspection(observed);
   const variants = resolveVariants(observed, inspection);
@@ -132,16 +129,9 @@ export function decide(observed: Observed): Decision {
           },
         ],
   );
-  const { discovery } = inspection;
-  const isSearching =
-    discoveryQuestion(observed.model.spec) !== undefined &&
-    discovery?.variants === undefined &&
-    discovery?.failure === undefined;
-  const isUndecided =
-    isSearching || variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined);
   const current = currentVariant(observed);
   const reselected =
-    isUndecided || candidates.length === 0
+    isUndecided(observed.model.spec, inspection.discovery, variants) || candidates.length === 0
       ? undefined
       : (isPerHardware(observed.model) ? reselectShares : reselect)(observed, {
           candidates,

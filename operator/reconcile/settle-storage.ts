@@ -7,7 +7,7 @@ import { decide } from "./decide.ts";
 import { imageVolumeState } from "./image-volume.ts";
 import type { Observed } from "./observed.ts";
 
-const imageVolume: AutoChoice = {
+export const imageVolume: AutoChoice = {
   type: "ImageVolume",
   reason: "the selected variant is an image, and every node that it fits mounts images",
 };

@@ -80,6 +80,24 @@ export function effectiveVariants(
   return [...named, ...others].slice(0, maxDiscoveredVariants);
 }
 
+/**
+ * Whether nothing may be chosen yet: before every reference was read or has failed for good, or while variants are being looked for.
+ * So a slow registry never makes a later variant win.
+ */
+export function isUndecided(
+  spec: ModelSpec,
+  discovery: Pick<DiscoveryStatus, "variants" | "failure"> | undefined,
+  variants: readonly { readonly artifact: unknown; readonly failure: unknown }[],
+): boolean {
+  const isSearching =
+    discoveryQuestion(spec) !== undefined &&
+    discovery?.variants === undefined &&
+    discovery?.failure === undefined;
+  return (
+    isSearching || variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined)
+  );
+}
+
 function notFound(
   { name }: VariantSpec,
   reference: string,

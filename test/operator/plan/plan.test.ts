@@ -85,7 +85,7 @@ describe("ocimodel plan", () => {
     ]);
   });
 
-  test("ends with 1 when nothing fits, and names what is missing", () => {
+  test("ends with 1 when nothing fits", () => {
     const strict = {
       ...model,
       spec: { ...model.spec, selection: { contextLength: 4_000_000, cpuFallback: false } },
@@ -94,9 +94,113 @@ describe("ocimodel plan", () => {
     expect(large.code).toBe(1);
     expect(large.out).toContain("nothing is chosen (NoVariantFits)");
     expect(large.out).toContain("TooLarge");
-    const unknown = plan(["-f", file("model.yaml", model), ...given.slice(0, 2)]);
-    expect(unknown.code).toBe(1);
-    expect(unknown.out).toContain("puller inspect --reference registry.example/llm:8b-f16 --output json");
+  });
+
+  test("ends with 2 while facts are missing, for which the operator waits too, and says what would follow", () => {
+    const path = file("model.yaml", model);
+    const none = plan(["-f", path, ...given.slice(0, 2)]);
+    expect(none.code).toBe(2);
+    expect(none.out).toContain("qwen3: undecided: no facts are given");
+    expect(none.out).toContain("  puller inspect --reference registry.example/llm:8b-f16 --output json");
+    const [second] = [...facts.values()].filter(({ reference }) => reference.endsWith(":8b-q4"));
+    const some = [...given.slice(0, 2), "--facts", file("some.json", [second], true)];
+    const { code, out } = plan(["-f", path, ...some]);
+    expect(code).toBe(2);
+    expect(out).toContain(
+      "qwen3: undecided: facts are missing, for which the operator would wait; from what is known: q4 on CPUs",
+    );
+    expect(out).toMatch(/^PROVISIONAL .*\nq4 /m);
+    expect(out).not.toContain("llm:8b-q4 --output");
+    const [json] = JSON.parse(plan(["-f", path, ...some, "--output", "json"]).out) as unknown[];
+    expect(json).toMatchObject({
+      isPlaced: false,
+      reason: "Undecided",
+      missing: [
+        {
+          reference: "registry.example/llm:8b-f16",
+          command: "puller inspect --reference registry.example/llm:8b-f16 --output json",
+        },
+      ],
+      placements: [{ variant: "q4" }],
+    });
+    // What does not fit whatever is told goes before.
+    const strict = {
+      ...model,
+      metadata: { name: "strict" },
+      spec: { ...model.spec, variants: [model.spec.variants[1]], selection: { contextLength: 4_000_000 } },
+    };
+    expect(plan(["-f", path, "-f", file("strict.yaml", strict), ...some]).code).toBe(1);
+  });
+
+  test("says where the model is kept, and refuses with 1 what that storage refuses", () => {
+    const kept = (storage: object, name = "kept"): object => ({
+      ...model,
+      metadata: { name },
+      spec: { ...model.spec, storage },
+    });
+    const image = plan(["-f", file("image.yaml", kept({ type: "ImageVolume" })), ...given]);
+    expect(image.code).toBe(1);
+    expect(image.out).toContain("kept: refused (NotAnImage): ");
+    const auto = plan(["-f", file("auto.yaml", kept({ type: "Auto" })), ...given]);
+    expect(auto.code).toBe(0);
+    expect(auto.out).toMatch(/^Storage: Ephemeral \(Auto, unless the namespace has a node cache/m);
+    const images = file(
+      "images.json",
+      [...facts.values()].map((each) => ({ ...each, packaging: "image" })),
+      true,
+    );
+    const mounting = nodes.map((node) => ({
+      ...node,
+      status: {
+        ...node.status,
+        nodeInfo: { kubeletVersion: "v1.36.0", containerRuntimeVersion: "containerd://2.2.1" },
+      },
+    }));
+    const path = file("mounting.yaml", { kind: "List", items: mounting });
+    const found = plan(["-f", file("auto.yaml", kept({ type: "Auto" })), "--nodes", path, "--facts", images]);
+    expect(found.out).toMatch(/^Storage: ImageVolume \(the selected variant is an image/m);
+    const old = plan([
+      "-f",
+      file("image.yaml", kept({ type: "ImageVolume" })),
+      ...given.slice(0, 2),
+      "--facts",
+      images,
+    ]);
+    expect(old.out).toContain("kept: refused (ImageVolumeUnsupported): ");
+    expect(old.code).toBe(1);
+  });
+
+  test("its JSON has the fields that the documentation lists, and no others", () => {
+    const text = readFileSync(join(root, "docs/selection.md"), "utf8");
+    const listed = [...text.matchAll(/^\| `\[\]\.(\S+)` /gm)].map(([, path = ""]) => path);
+    const pathsOf = (value: unknown, path: string): readonly string[] =>
+      Array.isArray(value)
+        ? value.flatMap((each) => pathsOf(each, `${path}[]`))
+        : typeof value === "object" && value !== null && !path.endsWith("footprint")
+          ? Object.entries(value).flatMap(([key, child]) => [
+              path === "" ? key : `${path}.${key}`,
+              ...pathsOf(child, path === "" ? key : `${path}.${key}`),
+            ])
+          : [];
+    const large = {
+      ...model,
+      spec: {
+        ...model.spec,
+        variants: [
+          { name: "70b", reference: ":70b-q4", requirements: { accelerator: { vendor: "nvidia" } } },
+          ...model.spec.variants,
+          { name: "x", reference: ":x" },
+        ],
+      },
+    };
+    const { out } = plan(["-f", file("all.yaml", large), ...given, "--output", "json"]);
+    const image = { ...model, spec: { ...model.spec, storage: { type: "ImageVolume" } } };
+    const { out: refused } = plan(["-f", file("image.yaml", image), ...given, "--output", "json"]);
+    const found = [
+      ...pathsOf((JSON.parse(out) as unknown[])[0], ""),
+      ...pathsOf((JSON.parse(refused) as unknown[])[0], ""),
+    ];
+    expect([...new Set(found.map((each) => each.replace(/\[\]$/, "")))].sort()).toEqual(listed.sort());
   });
 
   test("says how to tell it the variants of a Model that finds them", () => {
@@ -105,7 +209,7 @@ describe("ocimodel plan", () => {
       spec: { source: model.spec.source, variantsFrom },
     });
     const index = plan(["-f", file("index.yaml", findsBy({ index: true })), ...given]);
-    expect(index.code).toBe(1);
+    expect(index.code).toBe(2);
     expect(index.out).toContain("puller inspect --index registry.example/llm --output json");
     const tags = plan(["-f", file("tags.yaml", findsBy({ tags: { pattern: "8b-*" } })), ...given]);
     expect(tags.out).toContain("puller inspect --reference registry.example/llm --tags '8b-*' --output json");
@@ -229,7 +333,8 @@ describe("ocimodel plan", () => {
       status: { variants: [{ ...artifact, name: "q4", verdict: "Selected", message: "" }] },
     };
     const { out, code } = plan(["-f", file("running.yaml", running), ...given.slice(0, 2)]);
-    expect(code).toBe(0);
+    // Of f16 the operator has read nothing yet.
+    expect(code).toBe(2);
     expect(out).toMatch(/^q4 +Selected/m);
   });
 

@@ -37,10 +37,10 @@ const essence = ({ isPlaced, reason, placements, variants }: Plan) => ({
   isPlaced,
   reason,
   placements,
-  variants: variants.map(({ name, verdict, matchingNodes, requiredBytes }) => ({
+  variants: variants.map(({ name, verdict, nodes, requiredBytes }) => ({
     name,
     verdict,
-    matchingNodes,
+    nodes,
     requiredBytes,
   })),
 });
@@ -102,7 +102,7 @@ describe("in every case", () => {
       expect(essence(renamed), name).toEqual({
         ...before,
         placements: before.placements.map((each) => ({ ...each, nodes: translate(each.nodes) })),
-        variants: before.variants.map((each) => ({ ...each, matchingNodes: translate(each.matchingNodes) })),
+        variants: before.variants.map((each) => ({ ...each, nodes: translate(each.nodes) })),
       });
     }
   });

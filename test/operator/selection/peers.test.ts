@@ -42,7 +42,7 @@ describe("a choice is not", () => {
       variants: [variant],
     });
     expect(plan.isPlaced).toBe(false);
-    expect(plan.variants[0]).toMatchObject({ verdict: "TooLarge", matchingNodes: [] });
+    expect(plan.variants[0]).toMatchObject({ verdict: "TooLarge", nodes: [] });
   });
 
   test("every profile at once while there is no node (NIM)", () => {
