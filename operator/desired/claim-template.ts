@@ -6,7 +6,7 @@ import type { Model } from "../api/model.ts";
 import { withAppliedHash } from "../kube/needs-apply.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { DeviceClaim } from "../selection/types.ts";
-import { metadata } from "./names.ts";
+import { metadata, modelNameLabel } from "./names.ts";
 
 /** Name of the claim in the pod, and of its one request. */
 export const deviceClaimName = "devices";
@@ -30,10 +30,15 @@ function claimSpec({ deviceClassName, count, expressions }: DeviceClaim): object
   };
 }
 
+/** What is copied into the claims. By the label the operator knows that a device is taken by the Model itself. */
+function templateSpec(model: Model, claim: DeviceClaim): object {
+  return { metadata: { labels: { [modelNameLabel]: model.metadata.name } }, spec: claimSpec(claim) };
+}
+
 /** A template never changes, so what it asks is part of its name. */
 export function claimTemplateName(model: Model, claim: DeviceClaim): string {
   const hash = createHash("sha256")
-    .update(JSON.stringify(claimSpec(claim)))
+    .update(JSON.stringify(templateSpec(model, claim)))
     .digest("hex")
     .slice(0, 8);
   return `${model.metadata.name}-devices-${hash}`;
@@ -45,7 +50,7 @@ export function claimTemplate(model: Model, claim: DeviceClaim): KubeObject {
     apiVersion: "resource.k8s.io/v1",
     kind: "ResourceClaimTemplate",
     metadata: metadata(model, claimTemplateName(model, claim), "server"),
-    spec: { spec: claimSpec(claim) },
+    spec: templateSpec(model, claim),
   };
   return withAppliedHash(template as KubeObject);
 }

@@ -35,8 +35,14 @@ export type Claim = KubeObject & {
  */
 export type Sharing = "ManyNodes" | "PerNode" | "OneNode" | "OnePod" | "ReadOnly";
 
-/** The part of a StorageClass that is read. */
-export type StorageClass = KubeObject & { readonly allowVolumeExpansion?: boolean };
+/** The parts of a StorageClass that are read. */
+export type StorageClass = KubeObject & {
+  readonly allowVolumeExpansion?: boolean;
+  /** ORed. */
+  readonly allowedTopologies?: readonly {
+    readonly matchLabelExpressions?: readonly { readonly key: string; readonly values: readonly string[] }[];
+  }[];
+};
 
 const gibibyte = 2 ** 30;
 /** What file systems keep for themselves: ext4 reserves 5 % for root, and has its tables. */

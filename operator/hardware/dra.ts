@@ -3,6 +3,7 @@
 
 import type { KubeObject } from "../kube/types.ts";
 import { parseQuantity } from "../kube/quantity.ts";
+import { deviceKey } from "./allocated-devices.ts";
 import type { DeviceVendor, NodeAccelerators } from "./types.ts";
 
 type Attribute = {
@@ -173,6 +174,10 @@ export function draAccelerators(slices: readonly ResourceSlice[]): {
         access: { kind: "claim", deviceClassName: driver.deviceClassName, driver: spec.driver },
         isUnifiedMemory: false,
         count: (known?.count ?? 0) + 1,
+        deviceKeys: [
+          ...(known?.deviceKeys ?? []),
+          deviceKey({ driver: spec.driver, pool: spec.pool.name, device: device.name }),
+        ],
         ...(product === undefined ? {} : { product }),
         ...(memoryBytes === undefined || memoryBytes === 0
           ? { uncertainty: `the driver ${spec.driver} states no memory` }

@@ -9,8 +9,15 @@ export type Taken = { readonly requests: Requests; readonly pods: number };
 /** Nothing is taken. */
 export const nothingTaken: Taken = { requests: {}, pods: 0 };
 
-/** The node with its free CPU, RAM, pods and devices; what is taken of a resource leaves at least 0. */
-export function withFreeCapacity(node: NodeHardware, { requests, pods }: Taken): NodeHardware {
+/**
+ * The node with its free CPU, RAM, pods and devices; what is taken of a resource leaves at least 0.
+ * @param isAllocated whether a claim has the device of a DRA driver (`deviceKey`); undefined: nobody counted these
+ */
+export function withFreeCapacity(
+  node: NodeHardware,
+  { requests, pods }: Taken,
+  isAllocated?: (deviceKey: string) => boolean,
+): NodeHardware {
   const left = (has: number, resource: string): number => Math.max(0, has - (requests[resource] ?? 0));
   return {
     ...node,
@@ -23,9 +30,12 @@ export function withFreeCapacity(node: NodeHardware, { requests, pods }: Taken):
         : { memoryBytes: left(node.allocatableMemoryBytes, "memory") }),
       ...(node.allocatablePods === undefined ? {} : { pods: Math.max(0, node.allocatablePods - pods) }),
     },
-    accelerators: node.accelerators.map((each) =>
-      // Devices in claims are counted by nobody here: what their drivers allocated stands in the claims.
-      each.access.kind === "resource" ? { ...each, freeCount: left(each.count, each.access.name) } : each,
-    ),
+    accelerators: node.accelerators.map((each) => {
+      if (each.access.kind === "resource") return { ...each, freeCount: left(each.count, each.access.name) };
+      const { deviceKeys } = each;
+      return isAllocated === undefined || deviceKeys === undefined
+        ? each
+        : { ...each, freeCount: deviceKeys.filter((key) => !isAllocated(key)).length };
+    }),
   };
 }

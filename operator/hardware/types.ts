@@ -33,6 +33,8 @@ export type NodeAccelerators = DeviceWay & {
   readonly count: number;
   /** Of these, not requested by pods on the node; undefined: nobody counted. */
   readonly freeCount?: number;
+  /** Of a DRA driver: which devices they are; see `deviceKey`. */
+  readonly deviceKeys?: readonly string[];
   /** Name as its most trusted dialect has it: `NVIDIA-L4`, `AMD_Instinct_MI300X_OAM`, `Flex_170`, `nvidia-tesla-t4`. */
   readonly product?: string;
   /** Memory that one device (one MIG slice) gives to one pod, bytes; undefined: unknown, and `uncertainty` says why. */

@@ -1,5 +1,6 @@
 // What the cluster's nodes are and have left, kept up to date from watches. Joins their answers; decides nothing.
 
+import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import { withSlices } from "../hardware/with-slices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import { withFreeCapacity, type Taken } from "../hardware/free-capacity.ts";
@@ -8,37 +9,44 @@ import type { NodeHardware } from "../hardware/types.ts";
 import type { CacheChange, ObjectCache } from "../kube/types.ts";
 import { hardwareKeyOf } from "../selection/node-groups.ts";
 import { hardwareFingerprint } from "./node-fingerprint.ts";
-import { TakenCapacity, type ScheduledPod } from "./taken-capacity.ts";
+import { allocatedByModel, TakenCapacity, type ScheduledPod } from "./taken-capacity.ts";
 
 /** Told of what decisions may depend on; heartbeats and pods that change no amount are not told. */
 export type HardwareListener = {
   /** A node's hardware, labels or taints changed, or a node came or went. */
   readonly onHardware: () => void;
-  /** Pods came or went, so that a node has more or less left. */
+  /** Pods or their claims came or went, so that a node has more or less left. */
   readonly onCapacity: () => void;
 };
 
 export class ClusterHardware {
   readonly #listener: HardwareListener;
   readonly #taken = new TakenCapacity();
+  readonly #allocated = allocatedByModel();
   readonly #slices = new Map<string, Map<string, ResourceSlice>>();
   /** A node with its slices, as long as neither changes. */
   readonly #joined = new WeakMap<Node, { readonly slices: number; readonly hardware: NodeHardware }>();
   readonly #revisions = new Map<string, number>();
   /** A node with what is left of it, as long as pods take the same: most nodes are as they were at the last decision. */
-  readonly #left = new WeakMap<NodeHardware, { readonly taken: Taken; readonly node: NodeHardware }>();
+  readonly #left = new WeakMap<
+    NodeHardware,
+    { readonly taken: Taken; readonly claimed: string; readonly node: NodeHardware }
+  >();
   #nodes: ObjectCache<Node> | undefined;
   /** False where the operator may not see the pods of all namespaces: then nothing is said about what is free. */
   #countsPods = false;
+  /** False where there are no claims, too. */
+  #countsClaims = false;
 
   constructor(listener: HardwareListener) {
     this.#listener = listener;
   }
 
-  /** Sets where nodes are read from, and whether all pods are told. */
-  attach(nodes: ObjectCache<Node>, countsPods: boolean): void {
+  /** Sets where nodes are read from, and whether all pods, and all claims of devices, are told. */
+  attach(nodes: ObjectCache<Node>, countsPods: boolean, countsClaims = false): void {
     this.#nodes = nodes;
     this.#countsPods = countsPods;
+    this.#countsClaims = countsPods && countsClaims;
   }
 
   changeNode({ before, after }: CacheChange<Node>): void {
@@ -47,6 +55,10 @@ export class ClusterHardware {
 
   changePod({ before, after }: CacheChange<ScheduledPod>): void {
     if (this.#taken.change(before, after)) this.#listener.onCapacity();
+  }
+
+  changeClaim({ before, after }: CacheChange<ResourceClaim>): void {
+    if (this.#allocated.change(before, after)) this.#listener.onCapacity();
   }
 
   changeSlice({ before, after }: CacheChange<ResourceSlice>): void {
@@ -67,12 +79,17 @@ export class ClusterHardware {
     const nodes = (this.#nodes?.list() ?? []).map((node) => this.#hardware(node));
     if (!this.#countsPods) return nodes;
     const takenOf = this.#taken.takenBy(exceptModel);
+    const isAllocated = this.#countsClaims ? this.#allocated.isTakenBut(exceptModel) : undefined;
     return nodes.map((node) => {
       const taken = takenOf(node.name);
+      const claimed =
+        isAllocated === undefined
+          ? ""
+          : node.accelerators.flatMap(({ deviceKeys = [] }) => deviceKeys.filter(isAllocated)).join();
       const known = this.#left.get(node);
-      if (known?.taken === taken) return known.node;
-      const left = withFreeCapacity(node, taken);
-      this.#left.set(node, { taken, node: left });
+      if (known?.taken === taken && known.claimed === claimed) return known.node;
+      const left = withFreeCapacity(node, taken, isAllocated);
+      this.#left.set(node, { taken, claimed, node: left });
       return left;
     });
   }

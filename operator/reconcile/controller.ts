@@ -5,6 +5,7 @@ import { modelResource, type Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import type { Claim, StorageClass } from "../desired/claim.ts";
 import { managedByLabel, managedByValue, modelNameLabel } from "../desired/names.ts";
+import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { KubeReader } from "../kube/client.ts";
@@ -28,12 +29,15 @@ import {
   deploymentResource,
   nodeResource,
   podResource,
+  persistentVolumeResource,
+  resourceClaimResource,
   resourceSliceResource,
   serviceResource,
   storageClassResource,
 } from "./resources.ts";
+import { stripPersistentVolume, type PersistentVolume } from "./volume-nodes.ts";
 import { Watched, type AnyWatched } from "./watched.ts";
-import { stripScheduledPod, type ScheduledPod } from "./taken-capacity.ts";
+import { stripResourceClaim, stripScheduledPod, type ScheduledPod } from "./taken-capacity.ts";
 import type { DaemonSet, Deployment, Pod } from "./workload-types.ts";
 
 /** At the end events get this long, milliseconds: another leader waits, and nobody waits for old news. */
@@ -63,11 +67,13 @@ export class Controller {
   readonly #nodes: Watched<Node>;
   readonly #scheduledPods: Watched<ScheduledPod>;
   readonly #slices: Watched<ResourceSlice>;
+  readonly #deviceClaims: Watched<ResourceClaim>;
   readonly #deployments: Watched<Deployment>;
   readonly #claimTemplates: Watched<KubeObject>;
   readonly #services: Watched<KubeObject>;
   readonly #pods: Watched<Pod>;
   readonly #claims: Watched<Claim>;
+  readonly #volumes: Watched<PersistentVolume>;
   readonly #storageClasses: Watched<StorageClass>;
   readonly #daemonSets: Watched<DaemonSet>;
   readonly #inUse: InUseLedger | undefined;
@@ -149,7 +155,22 @@ export class Controller {
           ]
         : [],
     );
-    this.#hardware.attach(this.#nodes, countsPods);
+    // What others hold of the devices in slices stands in their claims.
+    const countsClaims = countsPods && deps.hasResourceSlices;
+    this.#deviceClaims = new Watched(
+      countsClaims
+        ? [
+            this.#listWatch<ResourceClaim>(
+              resourceClaimResource,
+              { strip: stripResourceClaim },
+              (_key, change) => {
+                this.#hardware.changeClaim(change);
+              },
+            ),
+          ]
+        : [],
+    );
+    this.#hardware.attach(this.#nodes, countsPods, countsClaims);
     this.#deployments = this.#watched<Deployment>(deploymentResource, owned, wakeOwner);
     this.#claimTemplates = deps.hasResourceSlices
       ? this.#watched(claimTemplateResource, owned, wakeOwner)
@@ -172,6 +193,16 @@ export class Controller {
         this.#wake({ namespace: model.metadata.namespace, name: model.metadata.name });
       }
     });
+    this.#volumes = new Watched([
+      this.#listWatch<PersistentVolume>(
+        persistentVolumeResource,
+        { strip: stripPersistentVolume },
+        (_key, { before, after }) => {
+          if (JSON.stringify(before?.spec) === JSON.stringify(after?.spec)) return;
+          wakeAll(({ spec }) => spec.storage?.type === "PersistentVolumeClaim");
+        },
+      ),
+    ]);
     this.#storageClasses = new Watched([
       this.#listWatch<StorageClass>(storageClassResource, {}, () => {
         wakeAll(({ status }) =>
@@ -277,11 +308,13 @@ export class Controller {
       this.#nodes,
       this.#scheduledPods,
       this.#slices,
+      this.#deviceClaims,
       this.#deployments,
       this.#claimTemplates,
       this.#services,
       this.#pods,
       this.#claims,
+      this.#volumes,
       this.#storageClasses,
       this.#daemonSets,
     ];
@@ -355,6 +388,7 @@ export class Controller {
             services: this.#services,
             pods: this.#pods,
             claims: this.#claims,
+            volumes: this.#volumes,
             storageClasses: this.#storageClasses,
             daemonSets: this.#daemonSets,
             progress: (pod, model) => this.#progress.of(pod, model),

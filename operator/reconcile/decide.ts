@@ -37,6 +37,7 @@ import {
   tolerationsOf,
   withRequirements,
 } from "./variants.ts";
+import { volumeSelectors } from "./volume-nodes.ts";
 import { workloadState } from "./workload-state.ts";
 
 /** What became of one variant's reference. */
@@ -138,7 +139,7 @@ export function decide(observed: Observed): Decision {
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
-          selectors: templateSelectors(observed.model.spec),
+          selectors: [...templateSelectors(observed.model.spec), ...volumeSelectors(observed)],
           requested: (candidate, memoryBytes) =>
             podAmounts(observed.model, observed.configuration, candidate, memoryBytes),
           replicas: observed.model.spec.replicas ?? 1,

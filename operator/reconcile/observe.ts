@@ -20,6 +20,7 @@ import {
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject, ObjectCache, ObjectKey } from "../kube/types.ts";
 import type { NodeCacheState, Observed } from "./observed.ts";
+import type { PersistentVolume } from "./volume-nodes.ts";
 import type { DaemonSet, Deployment, Pod } from "./workload-types.ts";
 
 /** Everything that observing needs. */
@@ -33,6 +34,7 @@ export type World = {
   readonly services: ObjectCache<KubeObject>;
   readonly pods: ObjectCache<Pod>;
   readonly claims: ObjectCache<Claim>;
+  readonly volumes: Pick<ObjectCache<PersistentVolume>, "get">;
   readonly storageClasses: Pick<ObjectCache<StorageClass>, "get">;
   /** The DaemonSet of the node caches; empty where there is none. */
   readonly daemonSets: Pick<ObjectCache<DaemonSet>, "get">;
@@ -99,6 +101,8 @@ export function observe(key: ObjectKey, world: World): Observed | undefined {
   const className = claimThere?.spec?.storageClassName ?? "";
   const claimClass =
     className === "" ? undefined : world.storageClasses.get({ namespace: "", name: className });
+  const volumeName = claimThere?.spec?.volumeName ?? "";
+  const claimVolume = volumeName === "" ? undefined : world.volumes.get({ namespace: "", name: volumeName });
   return {
     model,
     configuration: world.configuration,
@@ -112,6 +116,7 @@ export function observe(key: ObjectKey, world: World): Observed | undefined {
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
     claim: claimThere,
     ...(claimClass === undefined ? {} : { claimClass }),
+    ...(claimVolume === undefined ? {} : { claimVolume }),
     ...(chosen === undefined ? {} : { autoStorage: { chosen, possible } }),
     ...(nodeCache === undefined ? {} : { nodeCache }),
     ownedClaims: claims.filter(({ metadata }) =>

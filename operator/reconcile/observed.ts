@@ -7,6 +7,7 @@ import type { Claim, StorageClass } from "../desired/claim.ts";
 import type { AutoChoice } from "../desired/resolve-storage.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject } from "../kube/types.ts";
+import type { PersistentVolume } from "./volume-nodes.ts";
 import type { Deployment, Pod } from "./workload-types.ts";
 
 export type NodeCacheState = {
@@ -31,6 +32,8 @@ export type Observed = {
   readonly autoStorage?: { readonly chosen: AutoChoice; readonly possible: readonly AutoChoice[] };
   /** Class of the claim, where it has one and the operator knows it. */
   readonly claimClass?: StorageClass;
+  /** The volume that the claim is bound to. */
+  readonly claimVolume?: PersistentVolume;
   /** Of a NodeCache that the chart made: how many nodes it is on, and on how many its directory is ready. */
   readonly nodeCache?: NodeCacheState;
   /** All claims that this very Model owns. */

@@ -23,6 +23,20 @@ export const resourceSliceResource: Resource = {
   plural: "resourceslices",
   namespaced: false,
 };
+export const persistentVolumeResource: Resource = {
+  group: "",
+  version: "v1",
+  kind: "PersistentVolume",
+  plural: "persistentvolumes",
+  namespaced: false,
+};
+export const resourceClaimResource: Resource = {
+  group: "resource.k8s.io",
+  version: "v1",
+  kind: "ResourceClaim",
+  plural: "resourceclaims",
+  namespaced: true,
+};
 export const serviceResource: Resource = {
   group: "",
   version: "v1",

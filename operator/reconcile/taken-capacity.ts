@@ -1,5 +1,6 @@
 // Keeps what pods request on each node, pod by pod, so that no decision has to add up all pods of a cluster. No I/O.
 
+import { AllocatedDevices, type ResourceClaim } from "../hardware/allocated-devices.ts";
 import { nothingTaken, type Taken } from "../hardware/free-capacity.ts";
 import { podRequests, type PodSpecRequests, type Requests } from "../hardware/pod-requests.ts";
 import { modelNameLabel } from "../desired/names.ts";
@@ -42,9 +43,32 @@ function shareOf(pod: ScheduledPod | undefined): Share | undefined {
   return { node, requests: pod?.requests ?? {} };
 }
 
-function modelOf(pod: ScheduledPod | undefined): string | undefined {
-  const model = pod?.metadata.labels?.[modelNameLabel];
-  return model === undefined ? undefined : `${pod?.metadata.namespace ?? ""}/${model}`;
+/** `namespace/name` of the Model that the object's label names. */
+function modelOf(object: KubeObject | undefined): string | undefined {
+  const model = object?.metadata.labels?.[modelNameLabel];
+  return model === undefined ? undefined : `${object?.metadata.namespace ?? ""}/${model}`;
+}
+
+/** Devices that claims have, and Models by the label that their claim templates write. */
+export const allocatedByModel = (): AllocatedDevices => new AllocatedDevices((claim) => modelOf(claim) ?? "");
+
+/** The claim reduced to what it has and for whom. */
+export function stripResourceClaim({ apiVersion, kind, metadata, status }: ResourceClaim): ResourceClaim {
+  const { name, namespace, uid, resourceVersion, labels } = metadata;
+  const model = labels?.[modelNameLabel];
+  const results = status?.allocation?.devices?.results;
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(uid === undefined ? {} : { uid }),
+      ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      ...(model === undefined ? {} : { labels: { [modelNameLabel]: model } }),
+    },
+    ...(results === undefined ? {} : { status: { allocation: { devices: { results } } } }),
+  };
 }
 
 function sum(taken: Taken, share: Share, sign: 1 | -1): Taken {

@@ -27,7 +27,7 @@ export function hardwareKeyOf(node: NodeHardware): string {
     operatingSystem,
     platform,
     cpuFeatures,
-    accelerators.map(({ freeCount: _free, ...lasting }) => lasting),
+    accelerators.map(({ freeCount: _free, deviceKeys: _keys, ...lasting }) => lasting),
     taints,
   ]);
 }

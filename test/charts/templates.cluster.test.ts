@@ -128,7 +128,7 @@ describeCluster("the chart's templates", () => {
     });
   });
 
-  test("in a namespaced scope the only right on the cluster is to read nodes, their devices and storage classes", async () => {
+  test("in a namespaced scope the only right on the cluster is to read nodes, their devices, volumes and storage classes", async () => {
     const objects = manifests(
       await template({ scope: "namespaced", namespaces: ["a"], crds: { install: false } }),
     );
@@ -136,6 +136,7 @@ describeCluster("the chart's templates", () => {
     expect(rulesOf(clusterRoles)).toEqual([
       { apiGroups: [""], resources: ["nodes"], verbs: ["list", "watch"] },
       { apiGroups: ["resource.k8s.io"], resources: ["resourceslices"], verbs: ["list", "watch"] },
+      { apiGroups: [""], resources: ["persistentvolumes"], verbs: ["list", "watch"] },
       { apiGroups: ["storage.k8s.io"], resources: ["storageclasses"], verbs: ["list", "watch"] },
     ]);
   });

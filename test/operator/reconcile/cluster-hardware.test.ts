@@ -1,9 +1,14 @@
 import { describe, expect, test } from "vitest";
+import type { ResourceClaim } from "../../../operator/hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../../../operator/hardware/dra.ts";
 import type { Node } from "../../../operator/hardware/node-hardware.ts";
 import type { ObjectCache } from "../../../operator/kube/types.ts";
 import { ClusterHardware } from "../../../operator/reconcile/cluster-hardware.ts";
-import { stripScheduledPod, type ScheduledPod } from "../../../operator/reconcile/taken-capacity.ts";
+import {
+  stripResourceClaim,
+  stripScheduledPod,
+  type ScheduledPod,
+} from "../../../operator/reconcile/taken-capacity.ts";
 
 const gpuNode: Node = {
   apiVersion: "v1",
@@ -51,7 +56,7 @@ function cluster(countsPods = true) {
       told.capacity += 1;
     },
   });
-  hardware.attach(cache, countsPods);
+  hardware.attach(cache, countsPods, true);
   const set = (after: Node): void => {
     const before = nodes.find(({ metadata }) => metadata.name === after.metadata.name);
     nodes = [...nodes.filter(({ metadata }) => metadata.name !== after.metadata.name), after];
@@ -204,6 +209,55 @@ describe("ResourceSlices", () => {
     expect(hardware.list()[0]?.accelerators).toMatchObject([{ access: { kind: "resource" } }]);
     hardware.changeSlice({ before: slice([device]) });
     expect(hardware.list()[0]?.accelerators).toHaveLength(1);
+  });
+
+  test("that claims hold are taken, but for the Model's own, for parts and for who only looks; and given back", () => {
+    const { hardware, set, told } = cluster();
+    const { "nvidia.com/gpu": _gpu, ...withoutGpus } = gpuNode.status?.allocatable ?? {};
+    set({ ...gpuNode, status: { allocatable: withoutGpus } });
+    hardware.changeSlice({
+      after: slice([device, { ...device, name: "gpu-1" }, { ...device, name: "gpu-2" }]),
+    });
+    const { driver, pool } = slice([device]).spec;
+    const claim = (name: string, devices: readonly object[], model?: string): ResourceClaim =>
+      stripResourceClaim({
+        apiVersion: "resource.k8s.io/v1",
+        kind: "ResourceClaim",
+        metadata: {
+          name,
+          namespace: "team",
+          ...(model === undefined ? {} : { labels: { "ocimodel.dev/model": model } }),
+        },
+        status: {
+          allocation: {
+            devices: {
+              results: devices.map((each) => ({ driver, pool: pool.name, device: "gpu-0", ...each })),
+            },
+          },
+        },
+      });
+    const free = (model?: string): number | undefined => hardware.list(model)[0]?.accelerators[0]?.freeCount;
+    expect(free()).toBe(3);
+    const theirs = claim("theirs", [
+      {},
+      { device: "gpu-2", adminAccess: true },
+      { device: "gpu-2", shareID: "s" },
+    ]);
+    hardware.changeClaim({ after: theirs });
+    const own = claim("own", [{ device: "gpu-1" }], "llm");
+    hardware.changeClaim({ after: own });
+    expect([free(), free("team/llm"), free("other/llm")]).toEqual([1, 2, 1]);
+    expect(told.capacity).toBe(2);
+    hardware.changeClaim({ before: own, after: own });
+    expect(told.capacity).toBe(2);
+    // After a list, the next one is told before the former is gone.
+    const next = claim("next", [{}]);
+    hardware.changeClaim({ after: next });
+    hardware.changeClaim({ before: theirs });
+    expect(free()).toBe(1);
+    hardware.changeClaim({ before: next });
+    hardware.changeClaim({ before: own });
+    expect(free()).toBe(3);
   });
 
   test("have the last word on memory that labels overstate", () => {

@@ -36,6 +36,7 @@ test("a decision that throws is told in the status, once, and tried again", asyn
       ],
     },
     claims: none,
+    volumes: none,
     storageClasses: none,
     daemonSets: none,
     progress: () => undefined,

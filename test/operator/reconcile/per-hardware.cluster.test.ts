@@ -281,6 +281,28 @@ describeCluster("a Model on several classes of nodes", () => {
     expect(others).toEqual([]);
     expect(first?.metadata.ownerReferences).toMatchObject([{ kind: "Model", name: "m" }]);
 
+    // Another Model finds the device taken, by the claim of the first one, which has it.
+    await rig.stopOperators();
+    const elsewhere = await rig.namespace();
+    rig.operator(elsewhere, undefined, { namespaces: [] });
+    await rig.model(elsewhere, { variants: [{ name: "f16", reference: ":f16", requirements }], ...more });
+    const waiting = await rig.until(
+      elsewhere,
+      "a verdict",
+      ({ status }) => (status?.variants ?? []).length > 0 && status?.variants?.[0]?.verdict !== "Pending",
+    );
+    expect(waiting.status?.variants?.[0]?.message).toMatch(
+      /fits 1 of \d nodes; none has room now: 1 whose GPUs are taken$/,
+    );
+    expect(waiting.status?.variants?.[0]?.nearMisses).toEqual([
+      { node: "claimed-large", lacks: "1 of its 1 GPUs are taken" },
+    ]);
+    const holding = await rig.until(namespace, "a pod that serves", isReady);
+    expect(holding.status?.variants?.[0]?.message).not.toContain("room");
+    await rig.stopOperators();
+    await rig.controlPlane.kubectl(["delete", "mdl", "m", "-n", elsewhere]);
+    rig.operator(namespace);
+
     // Another need is another template; the former one goes when no pod can be made from it any more.
     const less = { accelerator: { ...requirements.accelerator, memoryPerDevice: "120Gi" } };
     await rig.model(namespace, {

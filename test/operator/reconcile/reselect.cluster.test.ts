@@ -4,7 +4,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { Model, ModelSpec } from "../../../operator/api/model.ts";
 import type { KubeObject } from "../../../operator/kube/types.ts";
-import { deploymentResource, podResource } from "../../../operator/reconcile/resources.ts";
+import { claimResource, deploymentResource, podResource } from "../../../operator/reconcile/resources.ts";
 import type { Deployment, Pod } from "../../../operator/reconcile/workload-types.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { describeCluster } from "../../cluster/suites.ts";
@@ -118,9 +118,8 @@ describeCluster("a choice that was made", () => {
     );
   };
 
-  test("WhenUnschedulable: after unschedulableAfter the next that has room, once, and never back while it serves", async () => {
-    await addGpu("gpu");
-    // Another's pod has the only device, which an operator of one namespace cannot see.
+  /** Another's pod on the only device, which an operator of one namespace cannot see. */
+  const holdDevice = async (node: string): Promise<() => Promise<void>> => {
     const others = await rig.namespace();
     const holder = {
       apiVersion: "v1",
@@ -133,28 +132,140 @@ describeCluster("a choice that was made", () => {
     };
     await rig.client.create(podResource, holder as KubeObject, never);
     await waitFor("the device to be taken", async () =>
-      (await rig.list<Pod>(podResource, others)).some(({ spec }) => spec?.nodeName === "gpu"),
+      (await rig.list<Pod>(podResource, others)).some(({ spec }) => spec?.nodeName === node),
     );
+    return async () => {
+      await rig.controlPlane.kubectl([
+        "delete",
+        "pod",
+        "holder",
+        "-n",
+        others,
+        "--force",
+        "--grace-period=0",
+      ]);
+    };
+  };
+  /** Waits until the scheduler finds no node for a pod, and sets back since when. */
+  const waitedLong = async (namespace: string): Promise<void> => {
+    const conditions = [{ type: "PodScheduled", lastTransitionTime: longAgo() }];
+    const patch = JSON.stringify({ status: { conditions } });
+    const name = (await unschedulable(namespace)).metadata.name;
+    const of = ["pod", name, "-n", namespace, "--subresource=status"];
+    await rig.controlPlane.kubectl(["patch", ...of, "--type=strategic", "-p", patch]);
+  };
+  const unschedulable = async (namespace: string): Promise<Pod> =>
+    waitFor("the scheduler to find no node", async () =>
+      (await servers(namespace)).find(({ status }) =>
+        status?.conditions?.some(({ reason }) => reason === "Unschedulable"),
+      ),
+    );
+
+  test("PerHardware, WhenUnschedulable: the replica of a class goes to another one after unschedulableAfter, and stays there", async () => {
+    await addGpu("gpu");
+    const release = await holdDevice("gpu");
+    const namespace = await rig.namespace();
+    const operator = rig.operator(namespace);
+    const parts = ({ status }: Model): string =>
+      (status?.placements ?? [])
+        .filter(({ replicas, readyReplicas }) => replicas > 0 || readyReplicas > 0)
+        .map(({ variant, replicas, readyReplicas }) => `${variant} ${readyReplicas}/${replicas}`)
+        .join(", ");
+    const deployments = async (): Promise<string> =>
+      JSON.stringify(
+        (await rig.list<Deployment>(deploymentResource, namespace)).map(({ metadata, spec }) => [
+          metadata.name,
+          spec,
+        ]),
+      );
+    await rig.model(namespace, { variants, selection: { cpuFallback: false, placement: "PerHardware" } });
+    await rig.until(
+      namespace,
+      "the best class to be given the replica",
+      (model) => parts(model) === "f16 0/1",
+    );
+    await unschedulable(namespace);
+    await judged(operator);
+    expect((await servers(namespace)).map(({ spec }) => spec?.nodeName)).toEqual([undefined]);
+    await waitedLong(namespace);
+    const moved = await rig.until(
+      namespace,
+      "the other class to serve",
+      (model) => parts(model) === "q4 1/1",
+    );
+    expect(moved.status?.reselection?.passedOver).toMatchObject([{ variant: "f16", accelerator: "nvidia" }]);
+    expect((await servers(namespace)).map(({ spec }) => spec?.nodeName)).toEqual(["n"]);
+    // The device is free again: what was passed over is not taken back, however often nodes change.
+    await release();
+    const before = await deployments();
+    for (let round = 0; round < 3; round += 1) await judged(operator);
+    expect(await deployments()).toBe(before);
+    await rig.removeNode("gpu");
+  }, 120_000);
+
+  test("a claim whose volume one node alone can mount: only what fits there is chosen, and its pod runs", async () => {
+    await addGpu("gpu");
+    const namespace = await rig.namespace();
+    rig.operator(namespace);
+    const core = { group: "", version: "v1" };
+    const capacity = { storage: "100Gi" };
+    const accessModes = ["ReadWriteMany"];
+    const terms = [{ matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: ["n"] }] }];
+    await rig.client.create(
+      { ...core, kind: "PersistentVolume", plural: "persistentvolumes", namespaced: false },
+      {
+        apiVersion: "v1",
+        kind: "PersistentVolume",
+        metadata: { name: "local" },
+        spec: {
+          capacity,
+          accessModes,
+          local: { path: "/disk" },
+          nodeAffinity: { required: { nodeSelectorTerms: terms } },
+        },
+      } as KubeObject,
+      never,
+    );
+    await rig.client.create(
+      claimResource,
+      {
+        apiVersion: "v1",
+        kind: "PersistentVolumeClaim",
+        metadata: { name: "disk", namespace },
+        spec: { accessModes, storageClassName: "", volumeName: "local", resources: { requests: capacity } },
+      } as KubeObject,
+      never,
+    );
+    await rig.model(namespace, {
+      variants,
+      selection: { cpuFallback: false },
+      storage: { type: "PersistentVolumeClaim", claimName: "disk" },
+    });
+    const model = await rig.until(namespace, "what fits there to serve", (each) => isServing(each, "q4"));
+    expect(model.status?.variants?.[0]).toMatchObject({
+      verdict: "NoMatchingNode",
+      nearMisses: [{ node: "gpu", lacks: "the volume of claim disk cannot be mounted there" }],
+    });
+    expect((await servers(namespace)).map(({ spec }) => spec?.nodeName)).toEqual(["n"]);
+    await rig.removeNode("gpu");
+  }, 120_000);
+
+  test("WhenUnschedulable: after unschedulableAfter the next that has room, once, and never back while it serves", async () => {
+    await addGpu("gpu");
+    const release = await holdDevice("gpu");
     const namespace = await rig.namespace();
     const operator = rig.operator(namespace);
     const seen = watch(namespace);
     await rig.model(namespace, { variants, selection: { cpuFallback: false } });
     await rig.until(namespace, "the first choice", ({ status }) => status?.selected?.variant === "f16");
-    const pod = await waitFor("the scheduler to find no node", async () =>
-      (await servers(namespace)).find(({ status }) =>
-        status?.conditions?.some(({ reason }) => reason === "Unschedulable"),
-      ),
-    );
+    await unschedulable(namespace);
     // It waits, and the choice stays: ten minutes are not over.
     await judged(operator);
     expect(seen.chosen).toEqual(["f16"]);
-    const conditions = [{ type: "PodScheduled", lastTransitionTime: longAgo() }];
-    const patch = JSON.stringify({ status: { conditions } });
-    const of = ["pod", pod.metadata.name, "-n", namespace, "--subresource=status"];
-    await rig.controlPlane.kubectl(["patch", ...of, "--type=strategic", "-p", patch]);
+    await waitedLong(namespace);
     await rig.until(namespace, "the next one to serve", (model) => isServing(model, "q4"));
     // The device is free again. What was passed over is not taken back, however often nodes change.
-    await rig.controlPlane.kubectl(["delete", "pod", "holder", "-n", others, "--force", "--grace-period=0"]);
+    await release();
     const before = await template(namespace);
     for (let round = 0; round < 3; round += 1) await judged(operator);
     expect(await template(namespace)).toBe(before);
