@@ -207,9 +207,8 @@ function least(nodes: readonly NodeHardware[], of: (node: NodeHardware) => numbe
 
 /** The nearest of nodes that lack the same but for amounts of RAM, which is all that is compared of most of them. */
 function nearestOf({ nodes }: Pick<Refused, "nodes">, { memoryBytes }: PodDemand): readonly NodeHardware[] {
-  return least(nodes, (node) =>
-    memoryBytes === 0 ? 0 : Math.max(0, memoryBytes - (node.allocatableMemoryBytes ?? -1)),
-  );
+  if (memoryBytes === 0) return nodes.slice(0, shownNodes);
+  return least(nodes, (node) => Math.max(0, memoryBytes - (node.allocatableMemoryBytes ?? -1)));
 }
 
 /**
