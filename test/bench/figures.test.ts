@@ -63,6 +63,17 @@ test.each([
   expect(verdict && verdictText(verdict)).toBe(words);
 });
 
+test("a limit in parts is their sum, taken within each round", () => {
+  const limit = [wall("start"), wall("floor")];
+  const verdict = judge({ ...goal, limit }, [
+    runs("a", 9, 9, 9),
+    runs("b", 1, 2, 4),
+    runs("start", 0.25, 0.5, 1),
+    runs("floor", 0.5, 1, 2),
+  ]);
+  expect(verdict?.limit).toBe(0.75);
+});
+
 test("every round runs all variants, and each of them comes first in some round", () => {
   const items = ["a", "b", "c"];
   const firsts = new Set<string | undefined>();

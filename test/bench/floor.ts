@@ -8,7 +8,10 @@ import type { Figures, Variant } from "./scenario.ts";
 
 const program = join(import.meta.dirname, "programs/floor.ts");
 
-/** The CPU time that no client can go below: `floorCpuSeconds` is the sum of its three parts, without the start of the process. */
+/**
+ * The CPU time that no client can go below: `floorCpuSeconds` is the sum of its three parts, without the start of the process;
+ * `floorWallSeconds` is that of a client which keeps all CPUs busy.
+ */
 export function floorVariant(
   bench: Bench,
   { server, artifact }: Target,
@@ -33,11 +36,13 @@ export function floorVariant(
       if (figures["receivedBytes"] !== content.sizeBytes)
         throw new Error(`the floor program received ${figures["receivedBytes"]} bytes`);
       const { receiveCpuSeconds = 0, hashCpuSeconds = 0, writeCpuSeconds = 0 } = figures;
+      const floorCpuSeconds = receiveCpuSeconds + hashCpuSeconds + writeCpuSeconds;
       return {
         receiveCpuSeconds,
         hashCpuSeconds,
         writeCpuSeconds,
-        floorCpuSeconds: receiveCpuSeconds + hashCpuSeconds + writeCpuSeconds,
+        floorCpuSeconds,
+        floorWallSeconds: floorCpuSeconds / bench.cpus.count,
       };
     },
   };

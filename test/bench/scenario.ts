@@ -52,8 +52,8 @@ export type Goal = {
   readonly text: string;
   readonly of: FigureName;
   readonly against?: FigureName;
-  /** What `of` cannot go below, measured in the same rounds: then the report says whether the goal is within reach at all. */
-  readonly limit?: FigureName;
+  /** What `of` cannot go below, measured in the same rounds, or parts of it that add up: then the report says whether the goal is within reach at all. */
+  readonly limit?: FigureName | readonly FigureName[];
   readonly unit: "x" | "s" | "ms" | "MiB" | "";
   /** What the figure is divided by before it is judged and shown, e.g. 0.001 to show seconds as ms. */
   readonly unitSize?: number;
@@ -72,7 +72,7 @@ export type Contestant = {
     readonly figure: string;
     readonly atMost?: number;
     readonly atLeast?: number;
-    readonly limit?: FigureName;
+    readonly limit?: FigureName | readonly FigureName[];
   }[];
 };
 

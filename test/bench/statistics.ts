@@ -49,15 +49,15 @@ export function judge(goal: Goal, variants: readonly VariantRuns[]): Verdict | u
   const other = goal.against === undefined ? undefined : values(goal.against);
   if (goal.against !== undefined && other === undefined) return undefined;
   const unit = goal.unitSize ?? 1;
-  const spread = (name: FigureName): Spread | undefined => {
-    const own = values(name);
-    return (
-      own &&
-      spreadOf(
-        own.map((value, round) =>
-          other === undefined ? value / unit : value / (other[round] ?? Number.NaN),
-        ),
-      )
+  const spread = (name: FigureName | readonly FigureName[]): Spread | undefined => {
+    const parts = [name].flat().map(values);
+    const [first] = parts;
+    if (first === undefined || parts.includes(undefined)) return undefined;
+    return spreadOf(
+      first.map((_, round) => {
+        const value = parts.reduce((sum, part) => sum + (part?.[round] ?? Number.NaN), 0);
+        return other === undefined ? value / unit : value / (other[round] ?? Number.NaN);
+      }),
     );
   };
   const figure = spread(goal.of);

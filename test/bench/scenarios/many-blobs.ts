@@ -2,6 +2,7 @@
 
 import { cranePull, orasPull, pullerPull } from "../clients.ts";
 import { mebibyte } from "../content.ts";
+import { floorVariant } from "../floor.ts";
 import { comparison, type Scenario } from "../scenario.ts";
 
 const eightBlobs: Scenario = {
@@ -39,18 +40,24 @@ const smallFiles: Scenario = {
   area: "pull",
   title: "300 files of 1 MiB, against oras",
   method:
-    "Wall time with each client's defaults. Every file is checked, synced and published by the puller; `oras` syncs nothing. The limit is the puller's time for one such file alone, which is that of its start.",
+    "Wall time with each client's defaults. Every file is checked, synced and published by the puller; `oras` syncs nothing. The limit is the puller's time for one such file alone, which is that of its start, and the CPU time of receiving as many bytes in one blob, of hashing and of writing them, each alone, spread over all CPUs.",
   prepare: async (bench) => {
     const contents = await bench.contents.randoms(bench.isTiny ? 20 : 300, bench.size(mebibyte, 4096));
     const artifact = bench.artifact("bench/small", contents);
     const [first] = contents;
     if (first === undefined) return [];
     const one = bench.artifact("bench/small-one", [first]);
-    const server = await bench.nginx([artifact, one]);
+    const together = await bench.contents.random("together.safetensors", artifact.sizeBytes);
+    const whole = bench.artifact("bench/small-together", [together]);
+    const server = await bench.nginx([artifact, one, whole]);
     const oras = await bench.peer("oras");
     if (server === undefined) return [];
     const alone = pullerPull(bench.puller, { server, artifact: one }, { name: "puller, one file" });
-    const limit = { variant: alone.name, figure: "wallSeconds" };
+    const floor = floorVariant(bench, { server, artifact: whole }, together, bench.cpus.client);
+    const limit = [
+      { variant: alone.name, figure: "wallSeconds" },
+      { variant: floor.name, figure: "floorWallSeconds" },
+    ];
     const target = { server, artifact };
     return bench.storages.map((storage) =>
       comparison(`nginx, ${storage.name}`, storage, artifact.sizeBytes, [
@@ -60,6 +67,7 @@ const smallFiles: Scenario = {
           goals: [{ text: "wall, against oras", figure: "wallSeconds", atMost: 0.8, limit }],
         },
         { variant: alone },
+        { variant: floor },
       ]),
     );
   },
