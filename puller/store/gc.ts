@@ -156,7 +156,6 @@ export async function collectGarbage(layout: StoreLayout, options: GcOptions): P
       }
       await rm(sealFile(layout, name), { force: true });
       await removeAside(aside);
-      await removeUse(layout, name);
       removedModels.push(name);
     }
     let removedBlobs = 0;

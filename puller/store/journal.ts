@@ -101,7 +101,7 @@ export async function adoptJournal(handle: FileHandle, descriptor: Descriptor, m
 export async function readJournal(handle: FileHandle, descriptor: Descriptor): Promise<PieceMap | undefined> {
   const head = roundUp(descriptor.sizeBytes);
   const block = Buffer.alloc(blockBytes);
-  if ((await handle.read(block, 0, blockBytes, head)).bytesRead !== blockBytes) return undefined;
+  await handle.read(block, 0, blockBytes, head);
   let parsed: z.infer<typeof schema>;
   try {
     const zero = block.indexOf(0);

@@ -31,6 +31,8 @@ export type StoreLayout = {
   readonly ownerId: bigint | undefined;
   /** Whether files can be made unwritable: some file servers give all files one mode. */
   readonly hasModes: boolean;
+  /** Whether no call on it waits for another machine: one that hangs must not hold up the only thread that hears signals. */
+  readonly isLocal: boolean;
 };
 
 export function storeLayout(root: string): StoreLayout {
@@ -50,6 +52,7 @@ export function storeLayout(root: string): StoreLayout {
     isReadOnly: false,
     ownerId: undefined,
     hasModes: true,
+    isLocal: false,
   };
 }
 

@@ -5,6 +5,7 @@ import { constants } from "node:fs";
 import { access, chmod, lstat, mkdir, readFile, stat, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../oci/errors.ts";
+import { isLocalFileSystem } from "./file-system.ts";
 import { readFlags, storeLayout, storeVersion, type StoreLayout } from "./layout.ts";
 import { onVolume, storageError } from "./storage-error.ts";
 
@@ -40,7 +41,7 @@ export async function openStore(root: string): Promise<StoreLayout> {
     const { blobs, ingest, staging, seals, turns, uses, stamps, models } = layout;
     for (const path of [blobs, ingest, staging, seals, turns, uses, stamps, models])
       await makeDirectory(path);
-    return { ...layout, ...(await probe(layout)) };
+    return { ...layout, ...(await probe(layout)), isLocal: await isLocalFileSystem(layout.own) };
   });
 }
 

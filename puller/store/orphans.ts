@@ -8,6 +8,7 @@ import { digestHex } from "../oci/digest.ts";
 import type { Descriptor, Digest } from "../oci/types.ts";
 import { bootIdentity } from "./journal.ts";
 import { ingestDirectory, readFlags, type StoreLayout } from "./layout.ts";
+import { defaultTurnTimes } from "./turn.ts";
 import { volumeNowMs } from "./uses.ts";
 import { hostMark, mark, startTicks } from "./writer.ts";
 
@@ -57,6 +58,8 @@ export type Living = {
   readonly progress: string;
   /** What it takes of the volume, bytes. */
   readonly allocatedBytes: number;
+  /** When it was written to last, by the volume's clock, milliseconds. */
+  readonly writtenMs: number;
   /** How to take it over once it has shown no progress for long; absent for a process that is seen to live. */
   readonly abandoned?: Orphan;
 };
@@ -79,14 +82,15 @@ export async function lookForPartials(layout: StoreLayout, digest: Digest): Prom
     const { isSameBoot } = writer;
     const allocatedBytes = status.blocks * 512;
     const progress = progressOf(status);
+    const writtenMs = status.mtimeMs;
     if (writer.isHere && !writer.isAlive) {
       orphans.push({ path, how: "rename", isSameBoot, allocatedBytes });
     } else if (writer.isHere) {
-      living.push({ name, progress, allocatedBytes });
+      living.push({ name, progress, allocatedBytes, writtenMs });
     } else {
       const abandoned: Orphan = { path, how: "copy", isSameBoot, allocatedBytes };
-      if (await isOld(layout, status.mtimeMs)) orphans.push(abandoned);
-      else living.push({ name, progress, allocatedBytes, abandoned });
+      if (await isOlder(layout, writtenMs, foreignOrphanAgeMs)) orphans.push(abandoned);
+      else living.push({ name, progress, allocatedBytes, writtenMs, abandoned });
     }
   }
   return { orphans, living };
@@ -108,10 +112,10 @@ async function freshStatus(path: string): Promise<Stats | undefined> {
 }
 
 /** By the clock of the volume, which is asked, by a file, only where ours says the same: others look as often as they wait. */
-async function isOld(layout: StoreLayout, writtenMs: number): Promise<boolean> {
-  if (Date.now() - writtenMs <= foreignOrphanAgeMs) return false;
+async function isOlder(layout: StoreLayout, writtenMs: number, ageMs: number): Promise<boolean> {
+  if (Date.now() - writtenMs <= ageMs) return false;
   try {
-    return (await volumeNowMs(layout)) - writtenMs > foreignOrphanAgeMs;
+    return (await volumeNowMs(layout)) - writtenMs > ageMs;
   } catch {
     // A full volume takes no file to tell the time by.
     return false;
@@ -120,7 +124,7 @@ async function isOld(layout: StoreLayout, writtenMs: number): Promise<boolean> {
 
 /**
  * Bytes of these blobs that the volume has already in partials which will become them: of dead writers, to be renamed, or of others
- * that are writing. A copy takes its room once more.
+ * that are writing. One of another machine that is not written to any more will be copied, and a copy takes its room once more.
  */
 export async function startedBytes(
   layout: StoreLayout,
@@ -131,7 +135,12 @@ export async function startedBytes(
   for (const { digest, sizeBytes } of blobs) {
     if (!begun.has(digestHex(digest))) continue;
     const { orphans, living } = await lookForPartials(layout, digest);
-    const kept = [...orphans.filter(({ how }) => how === "rename"), ...living];
+    const kept: { readonly allocatedBytes: number }[] = orphans.filter(({ how }) => how === "rename");
+    for (const each of living) {
+      const isLeft =
+        each.abandoned !== undefined && (await isOlder(layout, each.writtenMs, defaultTurnTimes.stillMs));
+      if (!isLeft) kept.push(each);
+    }
     sum += Math.min(sizeBytes, Math.max(0, ...kept.map(({ allocatedBytes }) => allocatedBytes)));
   }
   return sum;
@@ -173,7 +182,8 @@ export async function removeOrphans<T extends Pick<Descriptor, "digest">>(
       const status = await lstat(path).catch(() => undefined);
       const writer = await writerOf(name);
       if (status === undefined || writer === undefined) continue;
-      if (writer.isHere ? writer.isAlive : !(await isOld(layout, status.mtimeMs))) continue;
+      if (writer.isHere ? writer.isAlive : !(await isOlder(layout, status.mtimeMs, foreignOrphanAgeMs)))
+        continue;
       await unlink(path).catch(() => undefined);
       if (status.nlink > 1) changed.push(blob);
     }

@@ -2,7 +2,6 @@
 
 import { constants } from "node:fs";
 import {
-  chmod,
   copyFile,
   link,
   lstat,
@@ -19,15 +18,9 @@ import { digestAlgorithm, digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { PieceMap } from "../transfer/piece-map.ts";
+import { believed, believedNow, makeWritable } from "./believed.ts";
 import { syncDirectory } from "./durability.ts";
-import {
-  adoptJournal,
-  createJournal,
-  journaledBlobBytes,
-  journalPlace,
-  noteSynced,
-  readJournal,
-} from "./journal.ts";
+import { adoptJournal, createJournal, journaledBlobBytes, journalPlace, noteSynced } from "./journal.ts";
 import { blobPath, ingestDirectory, type StoreLayout } from "./layout.ts";
 import { inMadeDirectory } from "./made-directory.ts";
 import { lookForPartials, newPartialName, releasePartial, type Orphan } from "./orphans.ts";
@@ -110,7 +103,10 @@ export class Partial {
   ): Promise<Partial | undefined> {
     const own = join(dirname(path), await newPartialName());
     const { COPYFILE_EXCL, COPYFILE_FICLONE } = constants;
+    // Its writer may go on while it is copied: what is noted after the bytes were read is not in the copy.
+    const before = how === "copy" ? await believedNow(path, descriptor, isSameBoot) : undefined;
     try {
+      if (how === "copy" && before === undefined) throw new Error("nothing of it can be believed");
       // Another process may be taking it over too: only one rename succeeds.
       if (how === "rename") await rename(path, own);
       else await copyFile(path, own, COPYFILE_EXCL | COPYFILE_FICLONE);
@@ -121,11 +117,14 @@ export class Partial {
       return undefined;
     }
     return onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
-      // It may have lost its writer just before it was to be published, when it was made read-only.
-      await chmod(own, 0o644);
+      if (!(await makeWritable(own))) {
+        releasePartial(basename(own));
+        await unlink(own).catch(() => undefined);
+        return undefined;
+      }
       const handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
       const { size } = await handle.stat();
-      const map = await believed(handle, descriptor, size, isSameBoot);
+      const map = before ?? (await believed(handle, descriptor, size, isSameBoot));
       const partial = new Partial(layout, descriptor, own, handle, map ?? new PieceMap(descriptor.sizeBytes));
       if (map === undefined || map.doneBytes() === 0) {
         await partial.discard();
@@ -229,7 +228,7 @@ export class Partial {
     const sync = async (): Promise<void> => {
       try {
         await this.#handle.datasync();
-        if (this.journalOffset !== undefined && map === this.#map) await noteSynced(this.#handle, map, done);
+        if (this.journalOffset !== undefined) await noteSynced(this.#handle, map, done);
       } catch (error) {
         // The kernel reports a lost write once: whoever publishes must hear of it.
         this.#syncFailure = error;
@@ -337,24 +336,6 @@ export class Partial {
     await unlink(this.#path).catch(() => undefined);
     await rmdir(dirname(this.#path)).catch(() => undefined);
   }
-}
-
-/** What of a partial may be believed. Without a journal: its length, on a machine that has not gone down since. */
-async function believed(
-  handle: FileHandle,
-  descriptor: Descriptor,
-  size: number,
-  isSameBoot: boolean,
-): Promise<PieceMap | undefined> {
-  // Exactly its size: the journal was cut off to publish it, after everything was written and had the right digest.
-  const isWhole = size === descriptor.sizeBytes;
-  if (descriptor.sizeBytes >= journaledBlobBytes && !isWhole) return readJournal(handle, descriptor);
-  if (!isSameBoot || size > descriptor.sizeBytes) return undefined;
-  const map = new PieceMap(descriptor.sizeBytes);
-  for (let piece = 0; piece < map.count; piece += 1) {
-    map.setDone(piece, Math.max(0, Math.min(map.length(piece), size - map.start(piece))));
-  }
-  return map;
 }
 
 /** Gives the checked file its final name. What is there already is kept if it is whole, replaced if it is damaged. */

@@ -110,14 +110,31 @@ export async function stampAll(
 /** Whether the stamp of a file says that nothing has touched it since it was verified. */
 export async function isStamped(layout: StoreLayout, path: string, descriptor: Content): Promise<boolean> {
   const status = await statOf(path);
-  return status?.isFile() === true && hasStamp(layout, status, descriptor);
+  return status?.isFile() === true && (await hasStamp(layout, status, descriptor));
 }
 
-/** Reads a stamp by calls that block: some bytes, for each of which four trips to another thread cost more than all the rest. */
-function hasStamp(layout: StoreLayout, status: BigIntStats, content: Content): boolean {
+async function hasStamp(layout: StoreLayout, status: BigIntStats, content: Content): Promise<boolean> {
   const expected = stampOf(status);
   const path = stampFile(layout, content, status);
   if (remembered.get(layout)?.get(path) === expected) return true;
+  if (layout.isLocal) return holdsText(path, expected);
+  const handle = await open(path, readFlags).catch(() => undefined);
+  if (handle === undefined) return false;
+  try {
+    const buffer = Buffer.alloc(mostStampBytes);
+    return buffer.toString("latin1", 0, (await handle.read(buffer)).bytesRead) === expected;
+  } catch {
+    return false;
+  } finally {
+    await handle.close().catch(() => undefined);
+  }
+}
+
+/**
+ * Reads a stamp by calls that block: some bytes, for each of which four trips to another thread cost more than all the rest. Only
+ * where no call can hang.
+ */
+function holdsText(path: string, expected: string): boolean {
   let file: number;
   try {
     file = openSync(path, readFlags);
@@ -190,7 +207,7 @@ async function isGood(
   // Nobody here can have changed it, and there is nowhere to note anything.
   if (layout.isReadOnly) return true;
   if (!isOurs(layout, status)) return false;
-  if (hasStamp(layout, status, content)) return true;
+  if (await hasStamp(layout, status, content)) return true;
   if (!(await hasContent(path, content, signal))) return false;
   await stamp(layout, path, content);
   return true;

@@ -135,6 +135,23 @@ test("several that begin at the same moment without tickets: one fetches, the ot
   expect(partials()).toEqual([]);
 });
 
+test("a claim of a blob that was published while it settled goes, and nothing is fetched", async () => {
+  let looks = 0;
+  const partial = await beginPartial(
+    {
+      layout,
+      descriptor,
+      hasTurn: false,
+      times: { ...times, settleMs: 10 },
+      // Not there at the first look; there when the claim has settled, and then for good.
+      isThere: async () => Promise.resolve((looks += 1) > 1),
+    },
+    never,
+  );
+  expect(partial).toBeUndefined();
+  expect(partials()).toEqual([]);
+});
+
 test("of a process of this machine that is gone, the partial is taken over without a wait, by one of several", async () => {
   const path = foreign(60_000);
   const dead = join(

@@ -75,6 +75,11 @@ describe("a store that others have prepared", () => {
     expect(existsSync(join(outside, "elsewhere/planted"))).toBe(false);
   });
 
+  test("a version that another process is writing at this moment is none to refuse", async () => {
+    writeFileSync(layout.versionFile, "");
+    expect((await openStore(layout.root)).root).toBe(layout.root);
+  });
+
   test("pipes in the place of small files are not waited for", async () => {
     pipe(join(layout.uses, name));
     await noteUse(layout, name, [digest]);

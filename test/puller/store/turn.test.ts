@@ -39,7 +39,8 @@ describe("turns", () => {
     rmSync(root, { recursive: true, force: true });
   });
 
-  const turns = (files: TicketFiles = ticketFiles): Turns => new Turns(layout, { times, files });
+  const turns = (files: TicketFiles = ticketFiles, changed: Partial<typeof times> = {}): Turns =>
+    new Turns(layout, { times: { ...times, ...changed }, files });
   /** A ticket of somebody else, before all others. */
   const ticket = (host: string, pid: number | string, ticks: number | string): string => {
     mkdirSync(directory, { recursive: true });
@@ -57,8 +58,10 @@ describe("turns", () => {
     let isDone = false;
     let running = 0;
     let worked = 0;
+    // A machine with much to do is no volume that does not answer.
+    const patient = { staleMs: 60_000, operationMs: 60_000 };
     const all = Array.from({ length: 12 }, async () =>
-      turns().take(
+      turns(ticketFiles, patient).take(
         digest,
         async () => Promise.resolve(isDone),
         signal,
@@ -135,6 +138,56 @@ describe("turns", () => {
     expect(worked).toBe(true);
   });
 
+  test("a holder at work for longer than a ticket lives without a beat keeps its turn", async () => {
+    const patient = { heartbeatMs: 50, staleMs: 1_500, operationMs: 60_000 };
+    const order: string[] = [];
+    const work = (name: string, ms: number) => async (): Promise<void> => {
+      order.push(`${name} begins`);
+      await delay(ms);
+      order.push(`${name} ends`);
+    };
+    const first = turns(ticketFiles, patient).take(digest, never, signal, work("one", 3_000));
+    await delay(50);
+    await Promise.all([first, turns(ticketFiles, patient).take(digest, never, signal, work("two", 1))]);
+    expect(order).toEqual(["one begins", "one ends", "two begins", "two ends"]);
+  });
+
+  test("a ticket that chooses, goes on to be listed and is not there holds up nobody", async () => {
+    const ghost = `choosing-0000000000000000-99999999-1-1`;
+    let looks = 0;
+    const files: TicketFiles = {
+      ...ticketFiles,
+      list: async (path) => {
+        looks += 1;
+        if (looks > 100) throw new Error("looked for ever");
+        return [...(await ticketFiles.list(path)), ghost];
+      },
+    };
+    let isSure = false;
+    await turns(files).take(digest, never, signal, async (isMine) => {
+      isSure = isMine;
+      return Promise.resolve();
+    });
+    expect(isSure).toBe(true);
+  });
+
+  test("the ticket of the dead goes, and a volume that did not answer once is asked no more", async () => {
+    ticket(hostMark, 999_999_999, 1);
+    await turns().take(digest, never, signal, async () => Promise.resolve());
+    expect(readdirSync(layout.turns)).toEqual([]);
+    let asked = 0;
+    const mine = turns({
+      ...ticketFiles,
+      create: async () => {
+        asked += 1;
+        return new Promise(() => undefined);
+      },
+    });
+    for (let turn = 0; turn < 3; turn += 1)
+      await mine.take(digest, never, signal, async () => Promise.resolve());
+    expect(asked).toBe(1);
+  });
+
   test("who can have no turn still looks whether it is done", async () => {
     const refused: TicketFiles = {
       ...ticketFiles,
@@ -169,7 +222,9 @@ describe("turns", () => {
     const ticks = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ")[19] ?? "";
     ticket(hostMark, child.pid ?? 0, ticks);
     let worked = false;
-    const taking = turns().take(digest, never, signal, async () => {
+    // Its age says nothing yet: that the process is gone is all there is to be seen.
+    const patient = { staleMs: 3_600_000, operationMs: 60_000 };
+    const taking = turns(ticketFiles, patient).take(digest, never, signal, async () => {
       worked = true;
       return Promise.resolve();
     });

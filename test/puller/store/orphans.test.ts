@@ -1,0 +1,203 @@
+// Whose a partial file is, by its name and by what the volume tells of it; and what is taken over of it.
+
+import {
+  chmodSync,
+  copyFileSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import type * as FilePromises from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { noise, pieceBytes } from "../pull/small-pulls.ts";
+import type { Descriptor } from "../../../puller/oci/types.ts";
+import { bootIdentity, journalPlace } from "../../../puller/store/journal.ts";
+import { blobPath, ingestDirectory, type StoreLayout } from "../../../puller/store/layout.ts";
+import { openStore } from "../../../puller/store/open-store.ts";
+import { lookForPartials, removeOrphans, startedBytes } from "../../../puller/store/orphans.ts";
+import { Partial } from "../../../puller/store/partial.ts";
+import { hostMark, mark } from "../../../puller/store/writer.ts";
+import { digestOf } from "../artifact/manifest-builder.ts";
+import { sha256 } from "../store-assertions.ts";
+
+const hooks = vi.hoisted(() => ({ afterCopy: (_from: string, _to: string): void => undefined }));
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof FilePromises>();
+  return {
+    ...real,
+    copyFile: async (from: string, to: string, mode?: number) => {
+      await real.copyFile(from, to, mode);
+      hooks.afterCopy(from, to);
+    },
+  };
+});
+
+const content = noise("orphans", 300_000);
+const descriptor = { digest: digestOf(content), sizeBytes: content.length } as Descriptor;
+const large = noise("large orphan", 700_001);
+const largeDescriptor = { digest: digestOf(large), sizeBytes: large.length } as Descriptor;
+const boot = mark(bootIdentity());
+
+let root = "";
+let layout: StoreLayout;
+let ingest = "";
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), "ocimodel-orphans-"));
+  layout = await openStore(root);
+  ingest = ingestDirectory(layout, descriptor.digest);
+  mkdirSync(ingest, { recursive: true });
+  hooks.afterCopy = () => undefined;
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  rmSync(root, { recursive: true, force: true });
+});
+
+let count = 0;
+/** A file with the name of a partial; its path. */
+const partialOf = (writer: string, bytes: Buffer = content.subarray(0, 100_000)): string => {
+  const path = join(ingest, `${String((count += 1)).padStart(16, "0")}-${writer}.part`);
+  writeFileSync(path, bytes);
+  return path;
+};
+const dead = `${hostMark()}-${boot}-999999999-1`;
+const foreign = `99999999-${boot}-1-1`;
+const found = async (): Promise<readonly [orphans: number, living: number]> => {
+  const { orphans, living } = await lookForPartials(layout, descriptor.digest);
+  return [orphans.length, living.length];
+};
+const age = (path: string, seconds: number): void => {
+  const at = new Date(Date.now() - seconds * 1000);
+  utimesSync(path, at, at);
+};
+
+test("a process is known by its start and its run of the machine, not by its number alone", async () => {
+  const own = await Partial.create(layout, descriptor);
+  expect(await found()).toEqual([0, 1]);
+  const [, , , pid = "", ticks = ""] = own.name.replace(".part", "").split("-");
+  // Another process had the number before; and one before the machine was started again.
+  partialOf(`${hostMark()}-${boot}-${pid}-${Number(ticks) - 1}`);
+  partialOf(`${hostMark()}-00000000-${pid}-${ticks}`);
+  expect(await found()).toEqual([2, 1]);
+  // What this process has closed is nobody's: it is neither waited for nor taken over.
+  await own.keep();
+  expect(await found()).toEqual([2, 0]);
+});
+
+test("a blob's other name, a link and a directory are no partials", async () => {
+  const path = partialOf(dead);
+  expect(await found()).toEqual([1, 0]);
+  linkSync(path, join(root, "blob"));
+  expect(await found()).toEqual([0, 0]);
+  rmSync(path);
+  renameSync(join(root, "blob"), join(root, "elsewhere"));
+  symlinkSync(join(root, "elsewhere"), path);
+  expect(await found()).toEqual([0, 0]);
+  rmSync(path);
+  mkdirSync(path);
+  expect(await found()).toEqual([0, 0]);
+});
+
+test("the clock of the volume says how old another machine's is: ours may be wrong, and a full volume tells none", async () => {
+  const path = partialOf(foreign);
+  const now = Date.now();
+  vi.spyOn(Date, "now").mockReturnValue(now + 86_400_000);
+  expect(await found()).toEqual([0, 1]);
+  vi.restoreAllMocks();
+  age(path, 3_600);
+  expect(await found()).toEqual([1, 0]);
+  rmSync(layout.staging, { recursive: true });
+  expect(await found()).toEqual([0, 1]);
+});
+
+test("that of a dead process is taken by its name, so that one takes it; longer than the blob it is none", async () => {
+  partialOf(dead);
+  const partial = await Partial.adopt(layout, descriptor);
+  expect(partial.doneBytes).toBe(100_000);
+  expect(readdirSync(ingest)).toEqual([partial.name]);
+  await partial.discard();
+  mkdirSync(ingest, { recursive: true });
+  partialOf(dead, Buffer.concat([content, Buffer.from("more")]));
+  const fresh = await Partial.adopt(layout, descriptor);
+  expect(fresh.doneBytes).toBe(0);
+  expect(readdirSync(ingest)).toEqual([fresh.name]);
+  await fresh.discard();
+});
+
+test("a link that is put in the place of one at the last moment is not followed: what it leads to stays as it is", async () => {
+  const outside = join(root, "outside");
+  writeFileSync(outside, content.subarray(0, 50_000));
+  chmodSync(outside, 0o400);
+  const path = join(ingest, `ffffffffffffffff-${dead}.part`);
+  for (const how of ["rename", "copy"] as const) {
+    symlinkSync(outside, path);
+    const partial = await Partial.adopt(layout, descriptor, [
+      { path, how, isSameBoot: true, allocatedBytes: 0 },
+    ]);
+    expect(partial.doneBytes).toBe(0);
+    expect(lstatSync(outside).mode & 0o777).toBe(0o400);
+    await partial.discard();
+    rmSync(path, { force: true });
+    mkdirSync(ingest, { recursive: true });
+  }
+});
+
+test("of one whose writer goes on while it is copied, no more counts than was noted before", async () => {
+  const writer = await Partial.create(layout, largeDescriptor);
+  const directory = ingestDirectory(layout, largeDescriptor.digest);
+  const path = join(directory, `eeeeeeeeeeeeeeee-${foreign}.part`);
+  await writer.append(large.subarray(0, pieceBytes));
+  copyFileSync(join(directory, writer.name), path);
+  const { done } = journalPlace(writer.map);
+  const note = (file: string, piece: number): void => {
+    const entry = Buffer.alloc(4);
+    entry.writeInt32LE(pieceBytes);
+    const handle = openSync(file, "r+");
+    writeSync(handle, entry, 0, 4, done + 4 * piece);
+    closeSync(handle);
+  };
+  note(path, 0);
+  // The journal lies behind the bytes: copied after them, it tells of a piece whose place was copied when it was still empty.
+  hooks.afterCopy = (_from, to) => note(to, 1);
+  const partial = await Partial.adopt(layout, largeDescriptor, [
+    { path, how: "copy", isSameBoot: true, allocatedBytes: 0 },
+  ]);
+  expect(partial.doneBytes).toBe(pieceBytes);
+  await partial.append(large.subarray(pieceBytes));
+  await partial.publish(sha256(large));
+  await writer.discard();
+});
+
+test("room is counted as taken by what will become the blob: not by what another machine has left and will be copied", async () => {
+  const bytes = async (): Promise<number> => startedBytes(layout, [descriptor]);
+  const path = partialOf(foreign);
+  expect(await bytes()).toBeGreaterThanOrEqual(100_000);
+  age(path, 60);
+  expect(await found()).toEqual([0, 1]);
+  expect(await bytes()).toBe(0);
+  age(path, 3_600);
+  expect(await bytes()).toBe(0);
+  partialOf(dead);
+  expect(await bytes()).toBeGreaterThanOrEqual(100_000);
+});
+
+test("blobs whose other name was removed are told, since their files were changed by it", async () => {
+  mkdirSync(join(layout.blobs, "sha256"), { recursive: true });
+  const path = partialOf(dead);
+  linkSync(path, blobPath(layout, descriptor.digest));
+  partialOf(dead);
+  expect(await removeOrphans(layout, [descriptor])).toEqual([descriptor]);
+  expect(await removeOrphans(layout, [descriptor])).toEqual([]);
+});

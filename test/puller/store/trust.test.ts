@@ -1,0 +1,166 @@
+// When a file that is there is believed, and when it is not although its bytes may be right.
+
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import type * as Files from "node:fs";
+import type * as FilePromises from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { blobPath, type StoreLayout } from "../../../puller/store/layout.ts";
+import { openStore } from "../../../puller/store/open-store.ts";
+import { hasContent, hasTrustedBlob, isStamped, isTrusted, stamp } from "../../../puller/store/trust.ts";
+import { digestOf } from "../artifact/manifest-builder.ts";
+import { filesBelow, noise } from "../store-assertions.ts";
+
+const hooks = vi.hoisted(() => ({ beforeRename: (_from: string): void => undefined, blocking: 0 }));
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof FilePromises>();
+  return {
+    ...real,
+    rename: async (from: string, to: string) => {
+      hooks.beforeRename(from);
+      await real.rename(from, to);
+    },
+  };
+});
+vi.mock("node:fs", async (original) => {
+  const real = await original<typeof Files>();
+  return {
+    ...real,
+    openSync: (...args: Parameters<typeof real.openSync>) => {
+      hooks.blocking += 1;
+      return real.openSync(...args);
+    },
+  };
+});
+
+const bytes = noise("trust", 20_000);
+const content = { digest: digestOf(bytes), sizeBytes: bytes.length };
+const { signal } = new AbortController();
+const isRoot = process.getuid?.() === 0;
+
+let root = "";
+let layout: StoreLayout;
+let blob = "";
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), "ocimodel-trust-"));
+  layout = await openStore(root);
+  blob = blobPath(layout, content.digest);
+  mkdirSync(join(blob, ".."), { recursive: true });
+  hooks.beforeRename = () => undefined;
+});
+afterEach(() => {
+  rmSync(root, { recursive: true, force: true });
+});
+const put = (what = bytes): void => {
+  rmSync(blob, { force: true });
+  writeFileSync(blob, what, { mode: 0o444 });
+};
+
+test.each<[string, boolean, () => void]>([
+  ["that anybody can write to", true, () => chmodSync(blob, 0o666)],
+  ["that its owner can write to", true, () => chmodSync(blob, 0o644)],
+  ["of another owner", isRoot, () => chownSync(blob, 12_345, 12_345)],
+])(
+  "a blob %s is not used, whatever its bytes, is never stamped, and goes",
+  async (_what, isPossible, change) => {
+    if (!isPossible) return;
+    put();
+    expect(await hasTrustedBlob(layout, content, signal)).toBe(true);
+    change();
+    await stamp(layout, blob, content);
+    expect(await isTrusted(layout, blob, content, signal)).toBe(false);
+    expect(await isStamped(layout, blob, content)).toBe(false);
+    expect(await hasTrustedBlob(layout, content, signal)).toBe(false);
+    expect(existsSync(blob)).toBe(false);
+    expect(filesBelow(layout.staging)).toEqual([]);
+  },
+);
+
+test("a time of its content that was set back to the nanosecond does not hide that a file was written to", async () => {
+  put();
+  await stamp(layout, blob, content);
+  const reference = join(root, "reference");
+  spawnSync("touch", [`--reference=${blob}`, reference]);
+  const { mtimeNs } = statSync(blob, { bigint: true });
+  chmodSync(blob, 0o644);
+  writeFileSync(blob, noise("poison", bytes.length));
+  chmodSync(blob, 0o444);
+  spawnSync("touch", [`--reference=${reference}`, blob]);
+  expect(statSync(blob, { bigint: true }).mtimeNs).toBe(mtimeNs);
+  expect(await isTrusted(layout, blob, content, signal)).toBe(false);
+});
+
+test("what was verified is stamped only as long as it is that file, unwritten", async () => {
+  put();
+  const { ino, mtimeNs } = lstatSync(blob, { bigint: true });
+  await stamp(layout, blob, content, { ino: ino + 1n, mtimeNs });
+  expect(await isStamped(layout, blob, content)).toBe(false);
+  await stamp(layout, blob, content, { ino, mtimeNs: mtimeNs + 1n });
+  expect(await isStamped(layout, blob, content)).toBe(false);
+  await stamp(layout, blob, content, { ino, mtimeNs });
+  expect(await isStamped(layout, blob, content)).toBe(true);
+});
+
+test("on a read-only volume kind and size are compared, and a link of that very length is no file", async () => {
+  const readOnly = { ...layout, isReadOnly: true };
+  put(noise("nobody can have changed it", bytes.length));
+  expect(await isTrusted(readOnly, blob, content, signal)).toBe(true);
+  expect(await isTrusted(readOnly, blob, { ...content, sizeBytes: 7 }, signal)).toBe(false);
+  rmSync(blob);
+  symlinkSync("seven/c", blob);
+  expect(lstatSync(blob).size).toBe(7);
+  expect(await isTrusted(readOnly, blob, { ...content, sizeBytes: 7 }, signal)).toBe(false);
+});
+
+test("what is read to be judged is a file of its own: no link, no pipe that is waited for, no directory", async () => {
+  put();
+  expect(await hasContent(blob, content, signal)).toBe(true);
+  const path = join(root, "odd");
+  symlinkSync(blob, path);
+  expect(await hasContent(path, content, signal)).toBe(false);
+  rmSync(path);
+  expect(spawnSync("mkfifo", [path]).status).toBe(0);
+  expect(await hasContent(path, content, signal)).toBe(false);
+  rmSync(path);
+  mkdirSync(path);
+  expect(await hasContent(path, content, signal)).toBe(false);
+  expect(await hasContent(join(root, "nothing"), content, signal)).toBe(false);
+});
+
+test("the right blob that another puller puts there while a damaged one is taken away stays", async () => {
+  put(noise("poison", bytes.length));
+  hooks.beforeRename = (from) => {
+    if (from !== blob) return;
+    hooks.beforeRename = () => undefined;
+    // Another inode, as a link gives it: both are there at the same time.
+    writeFileSync(`${blob}.new`, bytes, { mode: 0o444 });
+    spawnSync("mv", ["--force", `${blob}.new`, blob]);
+  };
+  expect(await hasTrustedBlob(layout, content, signal)).toBe(false);
+  expect(readFileSync(blob).equals(bytes)).toBe(true);
+});
+
+test("stamps on a file server, which may hang, are not read by calls that block", async () => {
+  put();
+  await stamp(layout, blob, content);
+  hooks.blocking = 0;
+  expect(await isTrusted({ ...layout, isLocal: true }, blob, content, signal)).toBe(true);
+  expect(hooks.blocking).toBe(1);
+  expect(await isTrusted({ ...layout, isLocal: false }, blob, content, signal)).toBe(true);
+  expect(await isStamped({ ...layout, isLocal: false }, blob, content)).toBe(true);
+  expect(hooks.blocking).toBe(1);
+});
