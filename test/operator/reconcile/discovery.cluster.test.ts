@@ -249,7 +249,12 @@ describeCluster("variants that are found, from the registry to the Deployment", 
       const source = { reference: isIndex ? `${reference}:all` : reference };
       writeFileSync(
         files.model,
-        JSON.stringify({ kind: "Model", metadata: { name: "planned" }, spec: { source, ...spec } }),
+        JSON.stringify({
+          apiVersion: "ocimodel.dev/v1alpha1",
+          kind: "Model",
+          metadata: { name: "planned" },
+          spec: { source, ...spec },
+        }),
       );
       writeFileSync(files.facts, stdout);
       const run = spawnSync(
