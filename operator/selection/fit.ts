@@ -8,7 +8,7 @@ import { formatBytes } from "../kube/quantity.ts";
 import { productFilter } from "./glob.ts";
 import { matchesNodeSelector } from "./node-selector.ts";
 import { compareLacks, type Obstacle } from "./obstacle.ts";
-import { untoleratedTaints } from "./tolerations.ts";
+import { toleratesCordon, untoleratedTaints } from "./tolerations.ts";
 
 /** What one pod asks of one node. */
 export type PodDemand = {
@@ -308,6 +308,7 @@ export function admissionLacks(node: NodeHardware, demand: PodDemand): readonly 
       what: `its taint ${key} is not tolerated`,
     });
   }
-  if (node.isUnschedulable) lacks.push({ kind: "excluded", reason: "cordoned", what: "it is cordoned" });
+  if (node.isUnschedulable && !toleratesCordon(demand.tolerations))
+    lacks.push({ kind: "excluded", reason: "cordoned", what: "it is cordoned" });
   return lacks;
 }

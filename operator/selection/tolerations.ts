@@ -40,3 +40,9 @@ export function untoleratedTaints(node: NodeHardware, tolerations: readonly Json
       !tolerations.some((toleration) => tolerates(toleration, taint)),
   );
 }
+
+/** Whether such pods go onto cordoned nodes too, as those that tolerate everything do. */
+export function toleratesCordon(tolerations: readonly JsonObject[]): boolean {
+  const taint = { key: "node.kubernetes.io/unschedulable", effect: "NoSchedule" };
+  return tolerations.some((toleration) => tolerates(toleration, taint));
+}

@@ -92,6 +92,14 @@ function resourcesAdmit(
   });
 }
 
+/** The scheduler takes a cordon for this taint. */
+const cordoned: Node = {
+  apiVersion: "v1",
+  kind: "Node",
+  metadata: { name: "" },
+  spec: { taints: [{ key: "node.kubernetes.io/unschedulable", effect: "NoSchedule" }] },
+};
+
 /** Whether the scheduler would bind the pod to the node, on which other pods request `taken`. */
 export function schedulable(
   pod: PodShape,
@@ -99,7 +107,7 @@ export function schedulable(
   taken: Readonly<Record<string, number>> = {},
 ): boolean {
   return (
-    node.spec?.unschedulable !== true &&
+    (node.spec?.unschedulable !== true || taintsAdmit(pod.tolerations, cordoned)) &&
     (pod.nodeName === undefined || pod.nodeName === node.metadata.name) &&
     Object.entries(pod.nodeSelector ?? {}).every(([key, value]) => node.metadata.labels?.[key] === value) &&
     affinityAdmits(pod.terms, node) &&
