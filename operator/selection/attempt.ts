@@ -70,6 +70,23 @@ function memoryDemand(
   };
 }
 
+/** What the user should know where memory that is stated replaces a larger estimate: a server may run out of it. */
+function underestimate(
+  candidate: Candidate,
+  footprint: Footprint,
+  way: DeviceWay | undefined,
+  deviceBytes: number,
+  hostBytes: number,
+): string {
+  const { accelerator, memory } = candidate.variant.requirements ?? {};
+  const stated = way === undefined ? memory : accelerator?.memoryPerDevice;
+  const [bytes, estimated] =
+    way === undefined ? [hostBytes, footprint.totalBytes] : [deviceBytes, footprint.perDeviceBytes];
+  // 0 is not a size: it asks for no comparison.
+  if (stated === undefined || bytes === 0 || bytes >= estimated) return "";
+  return ` as ${way === undefined ? "memory" : "memoryPerDevice"} states, less than the ${formatBytes(estimated)} that are estimated`;
+}
+
 /** Tries the candidate with devices asked for in one way, or on CPUs, although it may state an accelerator. */
 export function attempt(
   input: AttemptInput,
@@ -116,7 +133,8 @@ export function attempt(
     (way === undefined
       ? `needs ${formatBytes(memoryBytes)} of RAM`
       : `needs ${formatBytes(deviceBytes)} on ${count === 1 ? "one GPU" : `each of ${count} GPUs`}`) +
-    (isShort ? ` with ${contextLength} tokens of context` : "");
+    (isShort ? ` with ${contextLength} tokens of context` : "") +
+    underestimate(candidate, footprint, way, deviceBytes, memoryBytes);
   let headroomBytes: number | undefined;
   const { excluded = [] } = input;
   const nodes = excluded.reduce((sum, each) => sum + each.nodes.length, input.nodes.length);
