@@ -44,7 +44,8 @@ function overwrite(path: string): void {
 const attacks: readonly (readonly [string, (partial: string, volume: string) => void])[] = [
   ["truncates it", (partial) => truncateSync(partial, 0)],
   ["cuts its end", (partial) => truncateSync(partial, 100_000)],
-  ["appends to it", (partial) => appendFileSync(partial, poison)],
+  // Little, since on a slow machine it is done often: a full volume would be another fault.
+  ["appends to it", (partial) => appendFileSync(partial, poison.subarray(0, 1_000))],
   ["makes it unreadable", (partial) => chmodSync(partial, 0)],
   ["removes it", (partial) => unlinkSync(partial)],
   [
