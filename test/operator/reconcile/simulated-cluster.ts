@@ -201,6 +201,13 @@ export class SimulatedCluster {
     throw new Error(`does not settle: ${this.#last}`);
   }
 
+  /** Settles, also after each wait of a roll-out for a device, which nothing shows while it lasts. */
+  finish(): void {
+    do this.settle();
+    while ((this.step(10_000).recheckAfterMs ?? Number.POSITIVE_INFINITY) <= 10_000);
+    this.settle();
+  }
+
   get ready(): number {
     return [...this.live.values()].flatMap(({ pods }) => pods.filter(({ node }) => node !== undefined))
       .length;
