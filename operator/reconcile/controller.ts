@@ -35,7 +35,7 @@ import {
   serviceResource,
   storageClassResource,
 } from "./resources.ts";
-import { stripPersistentVolume, type PersistentVolume } from "./volume-nodes.ts";
+import { mayUseVolume, stripPersistentVolume, type PersistentVolume } from "./volume-nodes.ts";
 import { Watched, type AnyWatched } from "./watched.ts";
 import { stripResourceClaim, stripScheduledPod, type ScheduledPod } from "./taken-capacity.ts";
 import type { DaemonSet, Deployment, Pod } from "./workload-types.ts";
@@ -199,7 +199,7 @@ export class Controller {
         { strip: stripPersistentVolume },
         (_key, { before, after }) => {
           if (JSON.stringify(before?.spec) === JSON.stringify(after?.spec)) return;
-          wakeAll(({ spec }) => spec.storage?.type === "PersistentVolumeClaim");
+          wakeAll(mayUseVolume);
         },
       ),
     ]);

@@ -1,6 +1,6 @@
 // Nodes to which the Model's volume ties its pods: where the volume can be mounted, or another Model's pod has it mounted. Pure.
 
-import type { NodeSelectorTerm } from "../api/model.ts";
+import type { Model, NodeSelectorTerm } from "../api/model.ts";
 import { claimSharing, wantedClaimName } from "../desired/claim.ts";
 import { componentLabel, modelNameLabel } from "../desired/names.ts";
 import type { KubeObject } from "../kube/types.ts";
@@ -15,6 +15,12 @@ export type PersistentVolume = KubeObject & {
     };
   };
 };
+
+/** Whether a volume may come to say something of the Model's nodes: by its claim, one that it finds, or one that Auto comes to. */
+export function mayUseVolume({ spec }: Model): boolean {
+  const type = spec.storage?.type;
+  return type === "PersistentVolumeClaim" || type === "NodeCache" || type === "Auto";
+}
 
 /** The volume reduced to what it says of nodes. */
 export function stripPersistentVolume({
