@@ -204,9 +204,11 @@ export class Controller {
       ),
     ]);
     this.#storageClasses = new Watched([
-      this.#listWatch<StorageClass>(storageClassResource, {}, () => {
-        wakeAll(({ status }) =>
-          Boolean(status?.conditions?.some(({ reason }) => reason === "ClaimTooSmall")),
+      this.#listWatch<StorageClass>(storageClassResource, {}, ({ name }) => {
+        wakeAll(
+          ({ spec, status }) =>
+            spec.storage?.storageClassName === name ||
+            status?.conditions?.some(({ reason }) => reason === "ClaimTooSmall") === true,
         );
       }),
     ]);

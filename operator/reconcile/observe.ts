@@ -3,7 +3,13 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import { claimLabelValue, wantedClaimName, type Claim, type StorageClass } from "../desired/claim.ts";
+import {
+  claimLabelValue,
+  makesClaim,
+  wantedClaimName,
+  type Claim,
+  type StorageClass,
+} from "../desired/claim.ts";
 import {
   chooseStorage,
   possibleStorage,
@@ -98,7 +104,10 @@ export function observe(key: ObjectKey, world: World): Observed | undefined {
   const chosen = chooseStorage(stated, possible);
   const claimThere =
     claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim });
-  const className = claimThere?.spec?.storageClassName ?? "";
+  // The volume of a claim that is still to be made is tied to the topologies of the class that the claim will state.
+  const className =
+    (claimThere === undefined && makesClaim(model) ? model.spec.storage : claimThere?.spec)
+      ?.storageClassName ?? "";
   const claimClass =
     className === "" ? undefined : world.storageClasses.get({ namespace: "", name: className });
   const volumeName = claimThere?.spec?.volumeName ?? "";
