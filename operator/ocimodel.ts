@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
 import { configurationSchema } from "./configuration.ts";
+import type { ResourceClaim } from "./hardware/allocated-devices.ts";
 import type { ResourceSlice } from "./hardware/dra.ts";
 import type { Node } from "./hardware/node-hardware.ts";
 import type { Resource } from "./kube/types.ts";
@@ -12,7 +13,12 @@ import { defaultRuntimes } from "./plan/default-runtimes.ts";
 import { planModel, type Plan, type PlannedCluster } from "./plan/plan.ts";
 import { factsOfStatus, PlanInputError, readCluster, readFacts, readModels } from "./plan/read-input.ts";
 import { planTable } from "./plan/table.ts";
-import { nodeResource, podResource, resourceSliceResource } from "./reconcile/resources.ts";
+import {
+  nodeResource,
+  podResource,
+  resourceClaimResource,
+  resourceSliceResource,
+} from "./reconcile/resources.ts";
 import type { ScheduledPod } from "./reconcile/taken-capacity.ts";
 import type { Judged } from "./validation/validate-model.ts";
 import { version } from "./version.ts";
@@ -24,11 +30,12 @@ Says what the operator would choose for Models, and why, without a cluster that 
   -f, --filename FILE   Models, YAML or JSON; "-" is standard input (repeatable)
   --facts FILE          what the artifacts hold: the output of "puller inspect --output json", or Models with a status
                         (kubectl get models -o yaml); "-" is standard input (repeatable)
-  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input. With pods and ResourceSlices
-                        ("kubectl get nodes,resourceslices,pods -A -o yaml") what is free counts, and devices of DRA drivers
+  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input. With pods, ResourceSlices and
+                        ResourceClaims ("kubectl get nodes,pods,resourceslices,resourceclaims -A -o yaml") what is free
+                        counts, and devices of DRA drivers
   --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
-  --output FORMAT       table (default) or json
+  -o, --output FORMAT   table (default) or json
   --version             print the version
   -h, --help            this text
 
@@ -92,15 +99,17 @@ async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> 
       );
     }
   };
-  const [nodes, slices, pods] = await Promise.all([
+  const [nodes, slices, pods, claims] = await Promise.all([
     listNodes(),
     listIfAllowed<ResourceSlice>(resourceSliceResource, "devices of DRA drivers are left out"),
     listIfAllowed<ScheduledPod>(podResource, "what other pods take is not counted"),
+    listIfAllowed<ResourceClaim>(resourceClaimResource, "devices of DRA drivers count as free"),
   ]);
   return {
     nodes,
     ...(slices === undefined ? {} : { slices }),
     ...(pods === undefined ? {} : { pods }),
+    ...(claims === undefined ? {} : { claims }),
   };
 }
 
@@ -129,6 +138,22 @@ function runtimesOf(file: string | undefined): typeof defaultRuntimes {
   return parsed.data.runtimes;
 }
 
+/** What all files give; with what is wrong in any of them, all of it at once. */
+function allOf<T>(files: readonly string[], read: (file: string) => readonly T[]): readonly T[] {
+  const problems: string[] = [];
+  const found = files.flatMap((file) => {
+    try {
+      return read(file);
+    } catch (error) {
+      if (!(error instanceof PlanInputError)) throw error;
+      problems.push(error.message);
+      return [];
+    }
+  });
+  if (problems.length > 0) throw new PlanInputError(problems.join("\n"));
+  return found;
+}
+
 async function plan(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...args],
@@ -138,7 +163,7 @@ async function plan(args: readonly string[]): Promise<number> {
       nodes: { type: "string" },
       kubeconfig: { type: "string" },
       config: { type: "string" },
-      output: { type: "string", default: "table" },
+      output: { type: "string", short: "o", default: "table" },
       version: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -157,7 +182,7 @@ async function plan(args: readonly string[]): Promise<number> {
   if (values.nodes !== undefined && values.kubeconfig !== undefined)
     throw new PlanInputError("--nodes and --kubeconfig exclude each other");
   const validate = await validator();
-  const models = values.filename.flatMap((file) => readModels(read(file), file, validate));
+  const models = allOf(values.filename, (file) => readModels(read(file), file, validate));
   const facts = new Map([
     ...models.flatMap((model) => [...factsOfStatus(model)]),
     ...values.facts.flatMap((file) => [...readFacts(read(file), file)]),

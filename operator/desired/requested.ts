@@ -61,7 +61,9 @@ export function podAmounts(
   return { cpuMillis: cpu, memoryBytes: memory };
 }
 
-/** What a template patch left of a list: the API server refuses the pod of one that is none. */
-function listOf<T>(items: readonly T[] | undefined): readonly T[] {
-  return Array.isArray(items) ? items : [];
+/** What a template patch left of a list of containers: the API server refuses the pod of what is none. */
+function listOf(items: readonly (Container | null)[] | undefined): readonly Container[] {
+  return Array.isArray(items)
+    ? items.filter((item): item is Container => typeof item === "object" && item !== null)
+    : [];
 }

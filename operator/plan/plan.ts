@@ -4,16 +4,22 @@ import { isInspectFailure, type InspectFacts, type InspectResult } from "../../p
 import type { DiscoveryStatus, FootprintStatus, ModelSpec, ModelStatus, Verdict } from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
 import { podAmounts } from "../desired/requested.ts";
+import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import { withFreeCapacity } from "../hardware/free-capacity.ts";
 import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import { withSlices } from "../hardware/with-slices.ts";
 import { footprintStatus } from "../reconcile/decide.ts";
-import { stripScheduledPod, TakenCapacity, type ScheduledPod } from "../reconcile/taken-capacity.ts";
+import {
+  allocatedByModel,
+  stripScheduledPod,
+  TakenCapacity,
+  type ScheduledPod,
+} from "../reconcile/taken-capacity.ts";
 import {
   effectiveVariants,
-  isUndecided,
+  isSearching,
   runtimeFor,
   templateSelectors,
   tolerationsOf,
@@ -30,6 +36,8 @@ export type PlannedCluster = {
   readonly slices?: readonly ResourceSlice[];
   /** Absent: nobody tells what is free, and all of it counts. */
   readonly pods?: readonly ScheduledPod[];
+  /** Claims to such devices; they count beside pods, as for the operator. */
+  readonly claims?: readonly ResourceClaim[];
 };
 
 export type PlanInput = PlannedCluster & {
@@ -116,22 +124,27 @@ function resolvedVariants(input: PlanInput) {
 }
 
 /** The nodes with their devices, less what pods of others take. */
-function hardwareOf({ name, namespace = "", nodes, slices = [], pods }: PlanInput): readonly NodeHardware[] {
+function hardwareOf(input: PlanInput): readonly NodeHardware[] {
+  const { name, namespace = "", nodes, slices = [], pods, claims = [] } = input;
+  const model = `${namespace}/${name}`;
   const taken = new TakenCapacity();
   for (const pod of pods ?? []) taken.change(undefined, stripScheduledPod(pod));
-  const takenOf = taken.takenBy(`${namespace}/${name}`);
+  const takenOf = taken.takenBy(model);
+  const allocated = allocatedByModel();
+  for (const claim of claims) allocated.change(undefined, claim);
+  const isAllocated = allocated.isTakenBut(model);
   const slicesOf = Map.groupBy(slices, ({ spec }) => spec.nodeName);
   return nodes.map((node) => {
     const hardware = withSlices(nodeHardware(node), slicesOf.get(node.metadata.name) ?? []);
-    return pods === undefined ? hardware : withFreeCapacity(hardware, takenOf(hardware.name));
+    return pods === undefined ? hardware : withFreeCapacity(hardware, takenOf(hardware.name), isAllocated);
   });
 }
 
 /** What the choice is given. */
-export function selectionInput(input: PlanInput): SelectionInput {
+export function selectionInput(input: PlanInput, resolved = resolvedVariants(input)): SelectionInput {
   const { spec } = input;
   return {
-    candidates: resolvedVariants(input).flatMap(({ variant, result }): Candidate[] => {
+    candidates: resolved.flatMap(({ variant, result }): Candidate[] => {
       const artifact = artifactOf(result);
       return artifact === undefined
         ? []
@@ -151,10 +164,11 @@ export function selectionInput(input: PlanInput): SelectionInput {
 /** Plans one Model. Never throws for what a Model, an artifact or a node may be. */
 export function planModel(input: PlanInput): Plan {
   const { name } = input;
-  const selection = selectionInput(input);
+  const resolved = resolvedVariants(input);
+  const selection = selectionInput(input, resolved);
   const { candidates } = selection;
   const choice = chooseVariant(selection);
-  const variants = resolvedVariants(input).map(({ variant, reference, result }): PlannedVariant => {
+  const variants = resolved.map(({ variant, reference, result }): PlannedVariant => {
     const verdict = choice.verdicts.find((each) => each.name === variant.name);
     const base = { name: variant.name, reference, nodes: [], nearMisses: [] };
     if (verdict !== undefined) {
@@ -176,7 +190,7 @@ export function planModel(input: PlanInput): Plan {
           message: `no facts of it are given; give --facts the output of: ${inspection(input.spec, reference)}`,
         };
   });
-  const missing = missingFacts(input);
+  const missing = missingFacts(input, resolved);
   const isSelected = choice.kind === "selected";
   const storage = isSelected ? planStorage(input, choice, selection.nodes) : undefined;
   const known = isSelected
@@ -216,18 +230,14 @@ export function planModel(input: PlanInput): Plan {
 }
 
 /** What the operator would wait for before it chooses anything. */
-function missingFacts(input: PlanInput): readonly MissingFacts[] {
+function missingFacts(
+  input: PlanInput,
+  resolved: ReturnType<typeof resolvedVariants>,
+): readonly MissingFacts[] {
   const { spec } = input;
-  const variants = resolvedVariants(input).map(({ reference, result }) => ({
-    reference,
-    artifact: artifactOf(result),
-    failure: result !== undefined && isInspectFailure(result) ? result : undefined,
-  }));
-  if (!isUndecided(spec, discoveryOf(input), variants)) return [];
-  const open = variants.filter(({ artifact, failure }) => artifact === undefined && failure === undefined);
-  const isSearching = isUndecided(spec, discoveryOf(input), []);
+  const open = resolved.filter(({ result }) => result === undefined);
   const references = [
-    ...(isSearching ? [spec.source.reference] : []),
+    ...(isSearching(spec, discoveryOf(input)) ? [spec.source.reference] : []),
     ...open.map(({ reference }) => reference),
   ];
   return [...new Set(references)].map((reference) => ({ reference, command: inspection(spec, reference) }));

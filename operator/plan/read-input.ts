@@ -4,6 +4,7 @@ import { parseAllDocuments, type CollectionTag, type ScalarTag } from "yaml";
 import { z } from "zod";
 import { failureExitCodes, type InspectResult } from "../../puller/contract.ts";
 import { modelResource, type Model } from "../api/model.ts";
+import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { ScheduledPod } from "../reconcile/taken-capacity.ts";
@@ -39,17 +40,35 @@ function documents(text: string, file: string): readonly unknown[] {
     const [problem] = document.errors;
     if (problem !== undefined)
       throw new PlanInputError(`${file} is neither YAML nor JSON: ${problem.message.split("\n")[0]}`);
-    const value: unknown = document.toJS();
+    const value = contentOf(document, file);
     return value === null ? [] : [value];
   });
   // What a command that failed leaves behind a redirection; no nodes are a list without items.
   if (found.length === 0) throw new PlanInputError(`${file} is empty`);
   return found.flatMap((value) => {
-    const list = object.safeParse(value);
-    return list.success && list.data.kind?.endsWith("List") === true && list.data.items !== undefined
-      ? list.data.items
-      : [value];
+    const { kind, items } = object.safeParse(value).data ?? {};
+    if (kind?.endsWith("List") !== true || items === undefined) return [value];
+    // The API server names the kind once, for all items of a PodList.
+    const itemKind = kind.slice(0, -"List".length);
+    return itemKind === "" ? items : items.map((item) => withKind(item, itemKind));
   });
+}
+
+/** What a document says, its aliases followed. */
+function contentOf(document: { readonly toJS: () => unknown }, file: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    // An alias of nothing, or so many that they would fill the memory.
+    throw new PlanInputError(
+      `${file} is no usable YAML: ${error instanceof Error ? error.message : "unknown failure"}`,
+      { cause: error },
+    );
+  }
+}
+
+function withKind(item: unknown, kind: string): unknown {
+  return typeof item === "object" && item !== null && !("kind" in item) ? { ...item, kind } : item;
 }
 
 const metadata = z.looseObject({
@@ -62,6 +81,7 @@ const modelSchema = z.looseObject({
   kind: z.literal("Model"),
   metadata,
   spec: z.looseObject({ source: z.looseObject({ reference: z.string().min(1) }) }),
+  status: z.lazy(() => statusSchema).optional(),
 });
 const nodeSchema = z.looseObject({
   kind: z.literal("Node").optional(),
@@ -98,6 +118,22 @@ const podSchema = z.looseObject({
       initContainers: z.array(z.looseObject({})).optional(),
     })
     .optional(),
+});
+const allocation = z.looseObject({ driver: z.string(), pool: z.string(), device: z.string() });
+const claimSchema = z.looseObject({
+  kind: z.literal("ResourceClaim"),
+  metadata: named,
+  status: z
+    .looseObject({
+      allocation: z
+        .looseObject({ devices: z.looseObject({ results: z.array(allocation).optional() }).optional() })
+        .optional(),
+    })
+    .optional(),
+});
+/** As far as plans read it. A new Model's own status is dropped by the API server, whatever it is. */
+const statusSchema = z.looseObject({
+  variants: z.array(z.looseObject({ name: z.string(), reference: z.string() })).optional(),
 });
 const bytes = z.int().min(0);
 const factsSchema = z.looseObject({
@@ -162,26 +198,34 @@ export function readModels(
     );
   return judged.map(({ model }) => {
     // Server-set, and of no matter for a choice.
-    const { metadata: given, ...rest } = model as Model;
-    return { ...rest, metadata: metadata.parse(given) } as Model;
+    const { metadata: given, status, ...rest } = model as Model;
+    const told = statusSchema.safeParse(status);
+    return {
+      ...rest,
+      metadata: metadata.parse(given),
+      ...(told.success && status !== undefined ? { status } : {}),
+    } as Model;
   });
 }
 
 /**
- * Nodes as `kubectl get nodes -o yaml` prints them, and beside them ResourceSlices and pods, if it was asked for these too. Pods count
- * only where there are some: a file without any says nothing about what is free.
+ * Nodes as `kubectl get nodes -o yaml` prints them, and beside them ResourceSlices, pods and ResourceClaims, if it was asked for these
+ * too. Pods count only where there are some: a file without any says nothing about what is free.
  */
 export function readCluster(text: string, file: string): PlannedCluster {
   const nodes: Node[] = [];
   const slices: ResourceSlice[] = [];
   const pods: ScheduledPod[] = [];
+  const claims: ResourceClaim[] = [];
   for (const value of documents(text, file)) {
     const { kind } = object.safeParse(value).data ?? {};
     if (kind === "ResourceSlice") slices.push(checked(sliceSchema, value, file) as unknown as ResourceSlice);
     else if (kind === "Pod") pods.push(checked(podSchema, value, file) as unknown as ScheduledPod);
+    else if (kind === "ResourceClaim")
+      claims.push(checked(claimSchema, value, file) as unknown as ResourceClaim);
     else nodes.push(checked(nodeSchema, value, file) as unknown as Node);
   }
-  return { nodes, slices, ...(pods.length === 0 ? {} : { pods }) };
+  return { nodes, slices, claims, ...(pods.length === 0 ? {} : { pods }) };
 }
 
 /**

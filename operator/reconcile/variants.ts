@@ -89,12 +89,21 @@ export function isUndecided(
   discovery: Pick<DiscoveryStatus, "variants" | "failure"> | undefined,
   variants: readonly { readonly artifact: unknown; readonly failure: unknown }[],
 ): boolean {
-  const isSearching =
+  return (
+    isSearching(spec, discovery) ||
+    variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined)
+  );
+}
+
+/** Whether variants are still being looked for. */
+export function isSearching(
+  spec: ModelSpec,
+  discovery: Pick<DiscoveryStatus, "variants" | "failure"> | undefined,
+): boolean {
+  return (
     discoveryQuestion(spec) !== undefined &&
     discovery?.variants === undefined &&
-    discovery?.failure === undefined;
-  return (
-    isSearching || variants.some(({ artifact, failure }) => artifact === undefined && failure === undefined)
+    discovery?.failure === undefined
   );
 }
 

@@ -10,10 +10,10 @@ function remedy(schema: StructuralSchema | undefined): string {
   return first === "" ? "" : ` (${first.replace(/[.]$/, "")})`;
 }
 
-/** A value, cut, and without the user and password of an address. */
+/** A value, cut, and of an address the scheme alone: users, passwords and tokens stand anywhere in the rest. */
 function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? "nothing";
-  const safe = text.replace(/\/\/[^/@"]*@/g, "//***@");
+  const safe = text.replace(/\/\/[^"]*/g, "//***");
   return safe.length > 80 ? `${safe.slice(0, 80)}…` : safe;
 }
 
