@@ -198,7 +198,9 @@ export class Controller {
         persistentVolumeResource,
         { strip: stripPersistentVolume },
         (_key, { before, after }) => {
-          if (JSON.stringify(before?.spec) === JSON.stringify(after?.spec)) return;
+          const said = (volume?: PersistentVolume): string =>
+            JSON.stringify([volume?.spec, volume?.metadata.labels]);
+          if (said(before) === said(after)) return;
           wakeAll(mayUseVolume);
         },
       ),

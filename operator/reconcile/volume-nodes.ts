@@ -1,6 +1,6 @@
 // Nodes to which the Model's volume ties its pods: where the volume can be mounted, or another Model's pod has it mounted. Pure.
 
-import type { Model, NodeSelectorTerm } from "../api/model.ts";
+import type { Model, NodeSelectorRequirement, NodeSelectorTerm } from "../api/model.ts";
 import { claimSharing, wantedClaimName } from "../desired/claim.ts";
 import { componentLabel, modelNameLabel } from "../desired/names.ts";
 import type { KubeObject } from "../kube/types.ts";
@@ -22,6 +22,33 @@ export function mayUseVolume({ spec }: Model): boolean {
   return type === "PersistentVolumeClaim" || type === "NodeCache" || type === "Auto";
 }
 
+/** Zone labels, and the names that took the place of the first ones; the scheduler (VolumeZone) reads these of volumes. */
+const zoneLabels: Readonly<Record<string, string>> = {
+  "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+  "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+  "topology.kubernetes.io/zone": "topology.kubernetes.io/zone",
+  "topology.kubernetes.io/region": "topology.kubernetes.io/region",
+};
+
+/** What a volume's labels ask of nodes, as VolumeZone does; ORed. A node without any zone label is in a cluster of one zone. */
+function zoneTerms(volume: PersistentVolume | undefined): readonly NodeSelectorTerm[] {
+  const asked = Object.entries(zoneLabels).flatMap(([label, name]) => {
+    // A volume that is copied to several zones has all of them in one label.
+    const values = volume?.metadata.labels?.[label]?.split("__").map((each) => each.trim()) ?? [];
+    if (values.length === 0 || values.includes("")) return [];
+    const isIn = (key: string): NodeSelectorRequirement => ({ key, operator: "In", values });
+    const byNewName = [{ key: label, operator: "DoesNotExist" as const }, isIn(name)];
+    return [label === name ? [[isIn(label)]] : [[isIn(label)], byNewName]];
+  });
+  if (asked.length === 0) return [];
+  const all = asked.reduce<readonly (readonly NodeSelectorRequirement[])[]>(
+    (terms, ways) => terms.flatMap((term) => ways.map((way) => [...term, ...way])),
+    [[]],
+  );
+  const none = Object.keys(zoneLabels).map((key) => ({ key, operator: "DoesNotExist" as const }));
+  return [...all, none].map((matchExpressions) => ({ matchExpressions }));
+}
+
 /** The volume reduced to what it says of nodes. */
 export function stripPersistentVolume({
   apiVersion,
@@ -29,7 +56,8 @@ export function stripPersistentVolume({
   metadata,
   spec,
 }: PersistentVolume): PersistentVolume {
-  const { name, uid, resourceVersion } = metadata;
+  const { name, uid, resourceVersion, labels } = metadata;
+  const zones = Object.entries(labels ?? {}).filter(([key]) => Object.hasOwn(zoneLabels, key));
   return {
     apiVersion,
     kind,
@@ -37,14 +65,15 @@ export function stripPersistentVolume({
       name,
       ...(uid === undefined ? {} : { uid }),
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      ...(zones.length === 0 ? {} : { labels: Object.fromEntries(zones) }),
     },
     ...(spec?.nodeAffinity === undefined ? {} : { spec: { nodeAffinity: spec.nodeAffinity } }),
   };
 }
 
 /**
- * What the volume says of nodes, which the scheduler asks too. A bound volume by its node affinity; one that is still to be made by the
- * topologies of its class. A disk for one node is where pods of other Models that share it are; the Model's own pods move.
+ * What the volume says of nodes, which the scheduler asks too. A bound volume by its node affinity and its zone labels; one that is
+ * still to be made by the topologies of its class. A disk for one node is where pods of other Models that share it are; the Model's own pods move.
  */
 export function volumeSelectors(
   observed: Pick<Observed, "model" | "claim" | "claimClass" | "claimVolume" | "claimPods">,
@@ -61,10 +90,8 @@ export function volumeSelectors(
   const isBound = claim?.spec?.volumeName !== undefined && claim.spec.volumeName !== "";
   const beyond = `out of reach of claim ${name}`;
   const reach = isBound
-    ? selector(
-        claimVolume?.spec?.nodeAffinity?.required?.nodeSelectorTerms ?? [],
-        beyond,
-        `the volume of claim ${name} cannot be mounted there`,
+    ? [claimVolume?.spec?.nodeAffinity?.required?.nodeSelectorTerms ?? [], zoneTerms(claimVolume)].flatMap(
+        (terms) => selector(terms, beyond, `the volume of claim ${name} cannot be mounted there`),
       )
     : selector(
         (claimClass?.allowedTopologies ?? []).map(({ matchLabelExpressions = [] }) => ({

@@ -102,23 +102,29 @@ async function woken(models: readonly Model[], plural: string, object: KubeObjec
   expect(looks.get(other)).toBe(before.get(other));
 }
 
-test("a volume that comes after its claim is bound wakes all whose claim it may be, by whichever storage type", async () => {
-  await woken(
-    [
-      model("stated", { type: "PersistentVolumeClaim" }),
-      model("cached", { type: "NodeCache" }),
-      model("auto", { type: "Auto" }),
-      model("none", undefined),
-    ],
-    "persistentvolumes",
-    {
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name: "pv", uid: "pv", resourceVersion: "2" },
-      spec: { nodeAffinity: { required: { nodeSelectorTerms: [] } } },
-    } as KubeObject,
-  );
-});
+test.each<[string, object]>([
+  ["node affinity", { spec: { nodeAffinity: { required: { nodeSelectorTerms: [] } } } }],
+  ["a zone label", { labels: { "topology.kubernetes.io/zone": "a" } }],
+])(
+  "a volume with %s that comes after its claim is bound wakes all whose claim it may be",
+  async (_by, by) => {
+    await woken(
+      [
+        model("stated", { type: "PersistentVolumeClaim" }),
+        model("cached", { type: "NodeCache" }),
+        model("auto", { type: "Auto" }),
+        model("none", undefined),
+      ],
+      "persistentvolumes",
+      {
+        apiVersion: "v1",
+        kind: "PersistentVolume",
+        metadata: { name: "pv", uid: "pv", resourceVersion: "2", ...("labels" in by ? by : {}) },
+        ...("spec" in by ? by : {}),
+      } as KubeObject,
+    );
+  },
+);
 
 test("a class that comes wakes those who state it", async () => {
   await woken(

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Model } from "../../../operator/api/model.ts";
 import type { Claim } from "../../../operator/desired/claim.ts";
 import { nodeHardware } from "../../../operator/hardware/node-hardware.ts";
-import { volumeSelectors } from "../../../operator/reconcile/volume-nodes.ts";
+import { stripPersistentVolume, volumeSelectors } from "../../../operator/reconcile/volume-nodes.ts";
 import type { Pod } from "../../../operator/reconcile/workload-types.ts";
 import { admittedNodes } from "../../../operator/selection/node-selector.ts";
 
@@ -96,6 +96,56 @@ describe("nodes that the volume leaves", () => {
     ],
   ])("%s", (_name, given, names, why) => {
     expect(left(given)).toEqual([names, why]);
+  });
+
+  test.each<[string, Readonly<Record<string, string>>, string]>([
+    ["one zone", { "topology.kubernetes.io/zone": "zone-b" }, "b,unlabelled"],
+    ["several zones", { "topology.kubernetes.io/zone": "zone-b__zone-a" }, "a,b,unlabelled"],
+    [
+      "a region that no node states",
+      { "topology.kubernetes.io/zone": "zone-b", "topology.kubernetes.io/region": "r" },
+      "unlabelled",
+    ],
+    [
+      "the old label, which new nodes have under the new name",
+      { "failure-domain.beta.kubernetes.io/zone": "zone-a" },
+      "a,old,unlabelled",
+    ],
+    [
+      "no zone in the label: the scheduler leaves it out",
+      { "topology.kubernetes.io/zone": "" },
+      "a,b,old,unlabelled",
+    ],
+    ["labels of no zone", { zone: "zone-b" }, "a,b,old,unlabelled"],
+  ])("a bound volume without node affinity, but labels: %s", (_name, labels, names) => {
+    const more: Readonly<Record<string, string>>[] = [
+      { "topology.kubernetes.io/zone": "zone-a" },
+      { "topology.kubernetes.io/zone": "zone-b" },
+      { "failure-domain.beta.kubernetes.io/zone": "zone-a" },
+      {},
+    ];
+    const all = ["a", "b", "old", "unlabelled"].map((name, index) =>
+      nodeHardware({
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: { name, labels: { "kubernetes.io/hostname": name, ...more[index] } },
+      }),
+    );
+    const selectors = volumeSelectors({
+      model,
+      claim: claim("pv"),
+      claimVolume: stripPersistentVolume({
+        ...volume,
+        metadata: { name: "pv", labels: { ...labels, app: "x" } },
+        spec: {},
+      }),
+      claimPods: [],
+    });
+    expect(
+      admittedNodes(all, selectors)
+        .nodes.map(({ name }) => name)
+        .join(),
+    ).toBe(names);
   });
 
   test("a Model without a claim is not asked", () => {
