@@ -1,6 +1,6 @@
 // What the cluster's nodes are and have left, kept up to date from watches. Joins their answers; decides nothing.
 
-import type { ResourceClaim } from "../hardware/allocated-devices.ts";
+import { poolOf, type ResourceClaim } from "../hardware/allocated-devices.ts";
 import { withSlices } from "../hardware/with-slices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import { withFreeCapacity, type Taken } from "../hardware/free-capacity.ts";
@@ -19,19 +19,23 @@ export type HardwareListener = {
   readonly onCapacity: () => void;
 };
 
+/** A node with its slices, as long as neither changes. */
+type Joined = {
+  readonly slices: number;
+  readonly hardware: NodeHardware;
+  /** Of its DRA devices. */
+  readonly pools: readonly string[];
+  /** With what is left of it, as long as pods and claims take the same: most nodes are as they were at the last decision. */
+  left?: { readonly taken: Taken; readonly claims: number; readonly node: NodeHardware };
+};
+
 export class ClusterHardware {
   readonly #listener: HardwareListener;
   readonly #taken = new TakenCapacity();
   readonly #allocated = allocatedByModel();
   readonly #slices = new Map<string, Map<string, ResourceSlice>>();
-  /** A node with its slices, as long as neither changes. */
-  readonly #joined = new WeakMap<Node, { readonly slices: number; readonly hardware: NodeHardware }>();
+  readonly #joined = new WeakMap<Node, Joined>();
   readonly #revisions = new Map<string, number>();
-  /** A node with what is left of it, as long as pods take the same: most nodes are as they were at the last decision. */
-  readonly #left = new WeakMap<
-    NodeHardware,
-    { readonly taken: Taken; readonly claimed: string; readonly node: NodeHardware }
-  >();
   #nodes: ObjectCache<Node> | undefined;
   /** False where the operator may not see the pods of all namespaces: then nothing is said about what is free. */
   #countsPods = false;
@@ -76,36 +80,45 @@ export class ClusterHardware {
 
   /** All nodes; what pods of the Model `namespace/name` take counts as free for it. */
   list(exceptModel?: string): readonly NodeHardware[] {
-    const nodes = (this.#nodes?.list() ?? []).map((node) => this.#hardware(node));
-    if (!this.#countsPods) return nodes;
+    const nodes = (this.#nodes?.list() ?? []).map((node) => this.#join(node));
+    if (!this.#countsPods) return nodes.map(({ hardware }) => hardware);
     const takenOf = this.#taken.takenBy(exceptModel);
     const isAllocated = this.#countsClaims ? this.#allocated.isTakenBut(exceptModel) : undefined;
-    return nodes.map((node) => {
-      const taken = takenOf(node.name);
-      const claimed =
-        isAllocated === undefined
-          ? ""
-          : node.accelerators.flatMap(({ deviceKeys = [] }) => deviceKeys.filter(isAllocated)).join();
-      const known = this.#left.get(node);
-      if (known?.taken === taken && known.claimed === claimed) return known.node;
-      const left = withFreeCapacity(node, taken, isAllocated);
-      this.#left.set(node, { taken, claimed, node: left });
-      return left;
+    const ownPools = this.#allocated.poolsOf(exceptModel);
+    return nodes.map((joined) => {
+      const { hardware, pools, left } = joined;
+      const taken = takenOf(hardware.name);
+      // What a Model sees of a node where it has devices itself holds for no other one.
+      if (ownPools.size > 0 && pools.some((pool) => ownPools.has(pool)))
+        return withFreeCapacity(hardware, taken, isAllocated);
+      const claims = this.#allocated.revisionOf(pools);
+      if (left?.taken === taken && left.claims === claims) return left.node;
+      const node = withFreeCapacity(hardware, taken, isAllocated);
+      joined.left = { taken, claims, node };
+      return node;
     });
   }
 
-  #hardware(node: Node): NodeHardware {
+  #join(node: Node): Joined {
     const slices = this.#revisions.get(node.metadata.name) ?? 0;
     const known = this.#joined.get(node);
-    if (known?.slices === slices) return known.hardware;
+    if (known?.slices === slices) return known;
     const ofNode = [...(this.#slices.get(node.metadata.name)?.values() ?? [])];
-    const joined = withSlices(nodeHardware(node), ofNode);
-    const hardware = { ...joined, hardwareKey: hardwareKeyOf(joined) };
-    this.#joined.set(node, { slices, hardware });
-    return hardware;
+    const hardware = withSlices(nodeHardware(node), ofNode);
+    const joined: Joined = {
+      slices,
+      hardware: { ...hardware, hardwareKey: hardwareKeyOf(hardware) },
+      pools: [
+        ...new Set(
+          hardware.accelerators.flatMap(({ deviceKeys = [] }) => deviceKeys.map((key) => poolOf(key))),
+        ),
+      ],
+    };
+    this.#joined.set(node, joined);
+    return joined;
   }
 
   #fingerprint(node: Node | undefined): string {
-    return node === undefined ? "" : hardwareFingerprint(this.#hardware(node));
+    return node === undefined ? "" : hardwareFingerprint(this.#join(node).hardware);
   }
 }
