@@ -155,7 +155,7 @@ describeCluster("the Model resource on a real API server", () => {
   });
 
   test("says of Models spoiled at random what the validator without a cluster says", async () => {
-    const count = Number(process.env["OCIMODEL_TEST_MUTANTS"] ?? 300);
+    const count = Number(process.env["OCIMODEL_TEST_MUTANTS"] ?? 600);
     const seed = Number(process.env["OCIMODEL_TEST_SEED"] ?? 1);
     const specs = mutantsOf(
       [...good, ...documentedSpecs()].map(([, spec]) => spec),
