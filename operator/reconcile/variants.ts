@@ -1,6 +1,5 @@
 // The variants of a Model with their full references, the runtime that would serve each, and where its pods may run. Pure.
 
-import { z } from "zod";
 import {
   maxDiscoveredVariants,
   type InspectFacts,
@@ -15,12 +14,12 @@ import type {
   JsonObject,
   Model,
   ModelSpec,
-  NodeSelectorTerm,
   VariantSpec,
   VariantStatus,
 } from "../api/model.ts";
 import type { NodeSelector } from "../selection/node-selector.ts";
 import type { Obstacle } from "../selection/obstacle.ts";
+import { readPodSelectors } from "../selection/pod-selectors.ts";
 import { withImageForAll } from "../selection/runtime-image.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 
@@ -216,19 +215,6 @@ export function runtimeFor(
   return found === undefined ? undefined : { name: found[0], definition: found[1] };
 }
 
-const requirementSchema = z.object({
-  key: z.string(),
-  operator: z.enum(["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]),
-  values: z.array(z.string()).optional(),
-});
-const termsSchema = z.array(
-  z.object({
-    matchExpressions: z.array(requirementSchema).optional(),
-    matchFields: z.array(requirementSchema).optional(),
-  }),
-);
-const nodeSelectorSchema = z.record(z.string(), z.string().nullable());
-
 /** What stands at a path in a value of any shape. */
 function at(value: Json | undefined, ...keys: readonly string[]): Json | undefined {
   let found = value;
@@ -241,25 +227,16 @@ function at(value: Json | undefined, ...keys: readonly string[]): Json | undefin
 
 /**
  * What the pod template says of the nodes that its pods may run on: its node selector, its required node affinity and a node's
- * name. All of the lists must hold; the terms of one are ORed. What is of another shape is the API server's to refuse.
+ * name. All of the lists must hold; the terms of one are ORed. Where it cannot be read, no node takes the pod: the API server
+ * refuses it.
  */
 export function templateSelectors({ template }: ModelSpec): readonly NodeSelector[] {
-  const affinity = ["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
-  const selector = nodeSelectorSchema.safeParse(at(template, "spec", "nodeSelector")).data ?? {};
-  const labels = Object.entries(selector).flatMap(([key, value]) =>
-    value === null ? [] : [{ key, operator: "In" as const, values: [value] }],
-  );
-  const terms = termsSchema.safeParse(at(template, "spec", ...affinity, "nodeSelectorTerms")).data as
-    readonly NodeSelectorTerm[] | undefined;
-  const name = at(template, "spec", "nodeName");
-  const lists: readonly (readonly NodeSelectorTerm[])[] = [
-    ...(labels.length === 0 ? [] : [[{ matchExpressions: labels }]]),
-    ...(terms === undefined || terms.length === 0 ? [] : [terms]),
-    ...(typeof name !== "string" || name === ""
-      ? []
-      : [[{ matchFields: [{ key: "metadata.name", operator: "In" as const, values: [name] }] }]]),
-  ];
-  return lists.map((each) => ({ terms: each, lack: outsideTemplate }));
+  const read = readPodSelectors(at(template, "spec"));
+  if ("refusal" in read) {
+    const what = `spec.template's node selector cannot be read: ${read.refusal}`;
+    return [{ terms: [{}], lack: { kind: "excluded", reason: `kept off since ${what}`, what } }];
+  }
+  return read.lists.map((each) => ({ terms: each, lack: outsideTemplate }));
 }
 
 const outsideTemplate: Obstacle = {
