@@ -25,10 +25,14 @@ const transientTaintPrefix = "node.kubernetes.io/";
 
 function tolerates(toleration: JsonObject, taint: Taint): boolean {
   const { key, operator, value, effect } = toleration;
-  if (effect !== undefined && effect !== "" && effect !== taint.effect) return false;
-  if (key === undefined || key === "") return operator === "Exists";
+  const isExists = operator === "Exists";
+  // Another operator, or a value beside Exists: the API server refuses the pod.
+  if (!isExists && (operator ?? "") !== "" && operator !== "Equal") return false;
+  if (isExists && (value ?? "") !== "") return false;
+  if ((effect ?? "") !== "" && effect !== taint.effect) return false;
+  if ((key ?? "") === "") return isExists;
   if (key !== taint.key) return false;
-  return operator === "Exists" || (value ?? "") === (taint.value ?? "");
+  return isExists || (value ?? "") === (taint.value ?? "");
 }
 
 /** The lasting taints that keep a pod with these tolerations off the node. */
