@@ -27,6 +27,11 @@ function labelMatches(value: string | undefined, requirement: NodeSelectorRequir
   }
 }
 
+/** Only the node's own: `constructor` is a label's key too. */
+function labelOf({ labels }: NodeHardware, key: string): string | undefined {
+  return Object.hasOwn(labels, key) ? labels[key] : undefined;
+}
+
 /** Whether the scheduler would accept the node under required affinity with these ORed terms; no terms: yes. */
 export function matchesNodeSelector(node: NodeHardware, terms: readonly NodeSelectorTerm[]): boolean {
   if (terms.length === 0) return true;
@@ -36,7 +41,7 @@ export function matchesNodeSelector(node: NodeHardware, terms: readonly NodeSele
     // An empty term matches nothing (core/v1 NodeSelectorTerm).
     if (expressions.length + fields.length === 0) return false;
     return (
-      expressions.every((requirement) => labelMatches(node.labels[requirement.key], requirement)) &&
+      expressions.every((requirement) => labelMatches(labelOf(node, requirement.key), requirement)) &&
       fields.every((requirement) => labelMatches(node.name, requirement))
     );
   });

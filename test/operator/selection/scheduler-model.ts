@@ -60,8 +60,9 @@ function affinityAdmits(terms: readonly Term[], node: Node): boolean {
   return terms.some(({ matchExpressions = [], matchFields = [] }) => {
     if (matchExpressions.length === 0 && matchFields.length === 0) return false;
     return (
-      matchExpressions.every((each) => holds(each, node.metadata.labels?.[each.key])) &&
-      matchFields.every((each) => holds(each, node.metadata.name))
+      matchExpressions.every((each) =>
+        holds(each, new Map(Object.entries(node.metadata.labels ?? {})).get(each.key)),
+      ) && matchFields.every((each) => holds(each, node.metadata.name))
     );
   });
 }
