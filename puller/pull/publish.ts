@@ -80,6 +80,8 @@ export async function publishModel(
           "--include and --exclude leave no file of the artifact's archives",
         );
       }
+      // Before it can be seen: a file that was linked looks touched until it is stamped, and others would read it.
+      await stampModel(layout, aside, files, plan.blobs);
       await syncTree(aside);
       signal.throwIfAborted();
       const seal: Seal = {
@@ -90,9 +92,14 @@ export async function publishModel(
         blobs: plan.blobs.map(({ digest }) => digest),
         ...(plan.entry === undefined ? {} : { entry: plan.entry }),
       };
-      await replaceDirectory(layout, aside, seal, signal);
+      if (await replaceDirectory(layout, aside, seal, signal)) {
+        await writeSeal(layout, seal);
+        return;
+      }
+      // Another puller's stays. Links that go make its files look touched once more.
+      await rm(aside, { recursive: true, force: true });
+      await stampModel(layout, modelDirectory(layout, seal.name), files, plan.blobs);
       await writeSeal(layout, seal);
-      await stampModel(layout, seal, plan.blobs);
     });
   } finally {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
@@ -163,7 +170,7 @@ async function syncTree(path: string): Promise<void> {
 }
 
 /**
- * Puts `aside` in the place of the model. What another puller put there meanwhile stays if it is the same: pods may have mounted
+ * Puts `aside` in the place of the model; false where one stays that is there. What another puller put there meanwhile stays if it is the same: pods may have mounted
  * it already, and a directory that is replaced is empty for those. What is damaged goes aside first, since a directory cannot be
  * replaced in one step, and is deleted by garbage collection, when no pod can have it mounted any more.
  */
@@ -172,7 +179,7 @@ async function replaceDirectory(
   aside: string,
   seal: Seal,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const target = modelDirectory(layout, seal.name);
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -181,22 +188,26 @@ async function replaceDirectory(
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? "";
       if (attempt > 5 || !["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(code)) throw error;
-      if (await isSealedModelTrusted(layout, seal, signal)) return;
+      if (await isSealedModelTrusted(layout, seal, signal)) return false;
       await rename(target, `${aside}.${attempt}.gone`).catch((gone: NodeJS.ErrnoException) => {
         if (gone.code !== "ENOENT") throw gone;
       });
     }
   }
   await syncDirectory(layout.models);
+  return true;
 }
 
 /** Notes what was verified in this run, so that the next start need not read it. */
-async function stampModel(layout: StoreLayout, seal: Seal, blobs: readonly Descriptor[]): Promise<void> {
-  const files = seal.files.flatMap(({ path, sizeBytes, digest }) =>
-    digest === undefined
-      ? []
-      : [{ path: join(modelDirectory(layout, seal.name), path), content: { digest, sizeBytes } }],
+async function stampModel(
+  layout: StoreLayout,
+  directory: string,
+  files: readonly SealedFile[],
+  blobs: readonly Descriptor[],
+): Promise<void> {
+  const placed = files.flatMap(({ path, sizeBytes, digest }) =>
+    digest === undefined ? [] : [{ path: join(directory, path), content: { digest, sizeBytes } }],
   );
   const stored = blobs.map((blob) => ({ path: blobPath(layout, blob.digest), content: blob }));
-  await stampAll(layout, [...files, ...stored]);
+  await stampAll(layout, [...placed, ...stored]);
 }

@@ -146,24 +146,29 @@ async function fetchAndPublish(
     log.warn({ ...error.context, code: error.code, attempt, waitMs }, error.message);
   };
   const unpacking = new Unpacking(layout, request, plan.archives, machineLimits().processors, signal);
-  let transfer: TransferCounts | undefined;
+  let fetched: Fetched | undefined;
   try {
     for (const archive of plan.archives) {
       if (!missing.some(({ digest }) => digest === archive.descriptor.digest))
         await unpacking.fromBlob(archive);
     }
     const what = { ...request, reference: pinned, layout, onRetry, unpacking };
-    transfer = await fetchAll(missing, what, deps, signal);
+    fetched = await fetchAll(missing, what, deps, signal);
     progress.enter("publishing");
-    const fetched = await trustedBlobs(layout, plan.blobs, signal);
-    const changed = plan.blobs.find((blob) => !fetched.has(blob));
-    if (changed !== undefined) {
-      throw new AppError(
-        "StorageFailed",
-        `${changed.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
-      );
+    // Whoever was waited for has published it by now, as a rule.
+    const isPublished =
+      fetched?.hasWaited === true && (await findPublished(layout, plan, signal)) !== undefined;
+    if (!isPublished) {
+      const trusted = await trustedBlobs(layout, plan.blobs, signal);
+      const changed = plan.blobs.find((blob) => !trusted.has(blob));
+      if (changed !== undefined) {
+        throw new AppError(
+          "StorageFailed",
+          `${changed.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
+        );
+      }
+      await publishModel(layout, plan, await unpacking.finish(), signal);
     }
-    await publishModel(layout, plan, await unpacking.finish(), signal);
   } finally {
     await unpacking.remove();
   }
@@ -175,7 +180,7 @@ async function fetchAndPublish(
     fetchedBytes: progress.fetchedBytes,
     isWarm: false,
     seconds: progress.seconds,
-    ...(transfer === undefined ? {} : { transfer }),
+    ...(fetched === undefined ? {} : { transfer: fetched.counts }),
   };
 }
 
@@ -195,6 +200,9 @@ async function trustedBlobs(
   return trusted;
 }
 
+/** `hasWaited`: another puller has brought some of the blobs meanwhile. */
+type Fetched = { readonly counts: TransferCounts; readonly hasWaited: boolean };
+
 /** Fetches blobs over the data plane. */
 async function fetchAll(
   missing: readonly Descriptor[],
@@ -202,7 +210,7 @@ async function fetchAll(
     Pick<FetchOptions, "reference" | "layout" | "onRetry"> & { readonly unpacking: Unpacking },
   { registry, progress, log, clock, connections, turns }: PullDeps,
   signal: AbortSignal,
-): Promise<TransferCounts | undefined> {
+): Promise<Fetched | undefined> {
   const [first] = missing;
   if (first === undefined) return undefined;
   const { concurrency, bandwidthLimit, policy, slowest, reference, layout, onRetry, unpacking } = request;
@@ -227,10 +235,12 @@ async function fetchAll(
   const waiting = new Turns(layout, turns);
   // Pullers of one model wait for each other; two models that share small blobs may fetch those twice.
   const turnOfGroup = reference.digest ?? first.digest;
+  let hasWaited = false;
   let largeLeft = missing.filter(({ sizeBytes }) => sizeBytes >= largeBlobBytes).length;
   try {
     const isThere = async (blob: Descriptor): Promise<boolean> => hasBlob(layout, blob);
     const found = (blob: Descriptor): void => {
+      hasWaited = true;
       progress.add(blob.sizeBytes, "volume");
       if (blob.sizeBytes >= largeBlobBytes) largeLeft -= 1;
       progress.completeFile();
@@ -296,7 +306,7 @@ async function fetchAll(
     const unlessBroken = AbortSignal.any([signal, unpacking.broken]);
     await eachOf([fetchSingle, fetchGroup], 2, unlessBroken, async (fetch, ownSignal) => fetch(ownSignal));
     await syncBlobs(layout);
-    return plane.counts;
+    return { counts: plane.counts, hasWaited };
   } finally {
     await plane.stop();
   }

@@ -21,6 +21,9 @@ const writableByAnybody = 0o222n;
 
 const stampsAtOnce = 4;
 
+/** While a file is read, it is looked at again so often. */
+const bytesBetweenAsking = 16 * 1024 * 1024;
+
 /** Where the stamp of a file is: a copy of the same content is another file. */
 function stampFile(layout: StoreLayout, { digest }: Content, { ino }: BigIntStats): string {
   return join(layout.stamps, `${digestHex(digest)}-${ino}`);
@@ -151,8 +154,16 @@ function holdsText(path: string, expected: string): boolean {
   }
 }
 
-/** Whether a file is exactly what its descriptor says, by reading it. Follows no link and waits for no pipe. */
-export async function hasContent(path: string, descriptor: Content, signal: AbortSignal): Promise<boolean> {
+/**
+ * Whether a file is exactly what its descriptor says, by reading it. Follows no link and waits for no pipe. `isKnown` is asked again and
+ * again meanwhile: once it says that the file can be used, no more is read.
+ */
+export async function hasContent(
+  path: string,
+  descriptor: Content,
+  signal: AbortSignal,
+  isKnown?: () => Promise<boolean>,
+): Promise<boolean> {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
   const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(
     (error: NodeJS.ErrnoException) => {
@@ -166,11 +177,15 @@ export async function hasContent(path: string, descriptor: Content, signal: Abor
     if (!(await handle.stat()).isFile()) return false;
     const verifier = new Verifier(descriptor);
     const buffer = Buffer.allocUnsafe(1024 * 1024);
+    let askedAt = 0;
     for (;;) {
       signal.throwIfAborted();
       const { bytesRead } = await handle.read(buffer, 0, buffer.length, verifier.bytes);
       if (bytesRead === 0) break;
       verifier.update(buffer.subarray(0, bytesRead));
+      if (verifier.bytes - askedAt < bytesBetweenAsking) continue;
+      if ((await isKnown?.()) === true) return true;
+      askedAt = verifier.bytes;
     }
     verifier.finish();
     return true;
@@ -203,14 +218,29 @@ async function isGood(
   content: Content,
   signal: AbortSignal,
 ): Promise<boolean> {
-  if (!status.isFile() || status.size !== BigInt(content.sizeBytes)) return false;
+  if (!isOfSize(status, content)) return false;
   // Nobody here can have changed it, and there is nowhere to note anything.
   if (layout.isReadOnly) return true;
   if (!isOurs(layout, status)) return false;
   if (await hasStamp(layout, status, content)) return true;
-  if (!(await hasContent(path, content, signal))) return false;
-  await stamp(layout, path, content);
+  // Another puller that links it at this moment makes it look touched, and stamps it a moment later.
+  let isStampedNow = false;
+  const look = async (): Promise<boolean> => {
+    const now = await statOf(path);
+    isStampedNow =
+      now !== undefined &&
+      isOfSize(now, content) &&
+      isOurs(layout, now) &&
+      (await hasStamp(layout, now, content));
+    return isStampedNow;
+  };
+  if (!(await hasContent(path, content, signal, look))) return false;
+  if (!isStampedNow) await stamp(layout, path, content);
   return true;
+}
+
+function isOfSize(status: BigIntStats, { sizeBytes }: Content): boolean {
+  return status.isFile() && status.size === BigInt(sizeBytes);
 }
 
 /**

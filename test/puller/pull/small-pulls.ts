@@ -10,6 +10,7 @@ import type * as Oci from "../../../puller/oci/index.ts";
 import type { AppError } from "../../../puller/oci/errors.ts";
 import type * as Progress from "../../../puller/pull/progress.ts";
 import type * as Pull from "../../../puller/pull/pull.ts";
+import type { TurnOptions } from "../../../puller/store/turn.ts";
 import { importCompiled } from "../../compiled/compiled-puller.ts";
 import type { BlobServer, ServedFile } from "../../registry/blob-server.ts";
 import { expectNoWrongByte, filesBelow } from "../store-assertions.ts";
@@ -75,6 +76,7 @@ export type SmallPullOptions = {
   readonly environment?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
   readonly firstWaitMs?: number;
+  readonly turns?: TurnOptions;
 };
 
 /** One pull of the served model; failures that are no AppError are thrown. */
@@ -127,6 +129,7 @@ export async function smallPull(
           stallTimeoutMs,
           ...(authorities.length === 0 ? {} : { authorities }),
         },
+        ...(options.turns === undefined ? {} : { turns: options.turns }),
       },
       options.signal ?? new AbortController().signal,
     );

@@ -5,6 +5,7 @@ import {
   chmodSync,
   chownSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -25,7 +26,12 @@ import { hasContent, hasTrustedBlob, isStamped, isTrusted, stamp } from "../../.
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { filesBelow, noise } from "../store-assertions.ts";
 
-const hooks = vi.hoisted(() => ({ beforeRename: (_from: string): void => undefined, blocking: 0 }));
+const hooks = vi.hoisted(() => ({
+  beforeRename: (_from: string): void => undefined,
+  onOpen: async (_path: string): Promise<void> => undefined,
+  readBytes: 0,
+  blocking: 0,
+}));
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof FilePromises>();
   return {
@@ -33,6 +39,18 @@ vi.mock("node:fs/promises", async (original) => {
     rename: async (from: string, to: string) => {
       hooks.beforeRename(from);
       await real.rename(from, to);
+    },
+    open: async (path: string, flags: number) => {
+      const handle = await real.open(path, flags);
+      await hooks.onOpen(path);
+      const read = handle.read.bind(handle) as (...args: unknown[]) => Promise<{ bytesRead: number }>;
+      return Object.assign(handle, {
+        read: async (...args: unknown[]) => {
+          const result = await read(...args);
+          hooks.readBytes += result.bytesRead;
+          return result;
+        },
+      });
     },
   };
 });
@@ -61,6 +79,7 @@ beforeEach(async () => {
   blob = blobPath(layout, content.digest);
   mkdirSync(join(blob, ".."), { recursive: true });
   hooks.beforeRename = () => undefined;
+  hooks.onOpen = async () => Promise.resolve();
 });
 afterEach(() => {
   rmSync(root, { recursive: true, force: true });
@@ -163,4 +182,57 @@ test("stamps on a file server, which may hang, are not read by calls that block"
   expect(await isTrusted({ ...layout, isLocal: false }, blob, content, signal)).toBe(true);
   expect(await isStamped({ ...layout, isLocal: false }, blob, content)).toBe(true);
   expect(hooks.blocking).toBe(1);
+});
+
+const mebibyte = 1024 * 1024;
+
+/** A large blob that has no stamp; `change` happens when it is opened to be read. Whether it is trusted then, and how much was read. */
+async function readWhile(
+  held: Buffer,
+  expected: Buffer,
+  change: () => Promise<void>,
+): Promise<{ readonly isTrusted: boolean; readonly readBytes: number; readonly path: string }> {
+  const large = { digest: digestOf(expected), sizeBytes: expected.length };
+  const path = blobPath(layout, large.digest);
+  writeFileSync(path, held, { mode: 0o444 });
+  hooks.onOpen = async (opened) => {
+    if (opened !== path) return;
+    hooks.onOpen = async () => Promise.resolve();
+    await change();
+  };
+  hooks.readBytes = 0;
+  return { isTrusted: await isTrusted(layout, path, large, signal), readBytes: hooks.readBytes, path };
+}
+
+test("a file that another puller stamps while it is read is read no further; one that is touched after that is read to its end", async () => {
+  const large = Buffer.alloc(40 * mebibyte, "x");
+  const own = { digest: digestOf(large), sizeBytes: large.length };
+  const path = blobPath(layout, own.digest);
+  const stamped = await readWhile(large, large, async () => stamp(layout, path, own));
+  expect(stamped.isTrusted).toBe(true);
+  expect(stamped.readBytes).toBeLessThanOrEqual(17 * mebibyte);
+  rmSync(path);
+  const touched = await readWhile(large, large, async () => {
+    await stamp(layout, path, own);
+    linkSync(path, join(root, "linked"));
+  });
+  expect(touched.isTrusted).toBe(true);
+  expect(touched.readBytes).toBe(large.length);
+});
+
+test("a stamp that comes meanwhile vouches for no file that others can write to", async () => {
+  const large = Buffer.alloc(40 * mebibyte, "x");
+  const own = { digest: digestOf(large), sizeBytes: large.length };
+  const path = blobPath(layout, own.digest);
+  const found = await readWhile(Buffer.alloc(large.length, "y"), large, async () => {
+    chmodSync(path, 0o666);
+    const { ino, size, mtimeNs, ctimeNs, mode, uid } = lstatSync(path, { bigint: true });
+    mkdirSync(layout.stamps, { recursive: true });
+    writeFileSync(
+      join(layout.stamps, `${own.digest.slice(7)}-${ino}`),
+      [ino, size, mtimeNs, ctimeNs, mode, uid].join(" "),
+    );
+    return Promise.resolve();
+  });
+  expect(found).toMatchObject({ isTrusted: false, readBytes: large.length });
 });
