@@ -18,7 +18,7 @@ const lookMs = 50;
 
 /** Whether a blob is on the volume already. */
 export async function hasBlob(layout: StoreLayout, descriptor: Descriptor): Promise<boolean> {
-  return isWholeBlob(blobPath(layout, descriptor.digest), descriptor.sizeBytes);
+  return isWholeBlob(layout, blobPath(layout, descriptor.digest), descriptor.sizeBytes);
 }
 
 /** Fetches a blob that is not there into a partial of this process. A digest that does not match costs one clean try more, without mirrors. Fails with AppError. */

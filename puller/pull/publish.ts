@@ -1,7 +1,7 @@
 // Makes a model visible as a whole: built aside from verified blobs, synced, renamed, sealed. Never a part of it.
 
 import { randomBytes } from "node:crypto";
-import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
+import { copyFile, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { PlacedPaths } from "../artifact/safe-path.ts";
 import type { SafePath } from "../artifact/types.ts";
@@ -13,6 +13,7 @@ import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isSealedModelTrusted, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
 import { stampAll } from "../store/trust.ts";
+import { callsOn } from "../store/volume-calls.ts";
 import type { PlannedArchive, PullPlan } from "./plan.ts";
 import type { UnpackedArchive } from "./unpacking.ts";
 
@@ -55,7 +56,7 @@ export async function publishModel(
       for (const directory of new Set(plan.files.map(({ path }) => dirname(join(aside, path)))))
         await mkdir(directory, { recursive: true });
       await eachOf(plan.files, filesAtOnce, signal, async ({ path, descriptor }) =>
-        placeFile(blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes),
+        placeFile(layout, blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes),
       );
       for (const archive of plan.archives) {
         const found = unpacked.get(archive);
@@ -106,9 +107,14 @@ export async function publishModel(
   }
 }
 
-async function placeFile(blob: string, target: string, sizeBytes: number): Promise<void> {
+async function placeFile(
+  layout: StoreLayout,
+  blob: string,
+  target: string,
+  sizeBytes: number,
+): Promise<void> {
   try {
-    await link(blob, target);
+    await callsOn(layout).link(blob, target);
   } catch (error) {
     if (!linkless.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
     await copyFile(blob, target);

@@ -2,12 +2,12 @@
 // takes both over. Lanes note each piece's progress as they write; what was synced is noted apart, for a machine that went down.
 
 import { readFileSync } from "node:fs";
-import type { FileHandle } from "node:fs/promises";
 import * as z from "zod";
 import { PieceMap } from "../transfer/piece-map.ts";
 import { tuning } from "../transfer/tuning.ts";
 import { writeWhole } from "./durability.ts";
 import type { Descriptor } from "../oci/types.ts";
+import type { VolumeFile } from "./volume-calls.ts";
 
 const blockBytes = 4096;
 
@@ -60,7 +60,7 @@ export function bootIdentity(): string {
 
 /** Makes an empty journal. Nothing of the blob may be written before. */
 export async function createJournal(
-  handle: FileHandle,
+  handle: VolumeFile,
   descriptor: Descriptor,
   map: PieceMap,
 ): Promise<void> {
@@ -79,14 +79,14 @@ export async function createJournal(
 }
 
 /** Notes what was synced: `done` as it was before a sync that has ended well. */
-export async function noteSynced(handle: FileHandle, map: PieceMap, done: readonly number[]): Promise<void> {
+export async function noteSynced(handle: VolumeFile, map: PieceMap, done: readonly number[]): Promise<void> {
   const table = Buffer.alloc(4 * map.count);
   for (const [piece, bytes] of done.entries()) table.writeInt32LE(bytes, piece * 4);
   await writeWhole(handle, table, journalPlace(map).synced);
 }
 
 /** Takes over a journal of this run of the machine as its own; `done` becomes what is believed. */
-export async function adoptJournal(handle: FileHandle, descriptor: Descriptor, map: PieceMap): Promise<void> {
+export async function adoptJournal(handle: VolumeFile, descriptor: Descriptor, map: PieceMap): Promise<void> {
   const table = Buffer.alloc(4 * map.count);
   for (let piece = 0; piece < map.count; piece += 1) table.writeInt32LE(map.done(piece), piece * 4);
   // Before the head, which makes it one of this run of the machine: killed in between, what was written before a crash would count.
@@ -98,7 +98,7 @@ export async function adoptJournal(handle: FileHandle, descriptor: Descriptor, m
  * What a journal says is there. `isSameBoot`: the machine has not gone down since, so that everything written can be believed;
  * else only what was synced. Undefined: there is no journal of this blob. Whatever it says, the digest is the judge.
  */
-export async function readJournal(handle: FileHandle, descriptor: Descriptor): Promise<PieceMap | undefined> {
+export async function readJournal(handle: VolumeFile, descriptor: Descriptor): Promise<PieceMap | undefined> {
   const head = roundUp(descriptor.sizeBytes);
   const block = Buffer.alloc(blockBytes);
   await handle.read(block, 0, blockBytes, head);

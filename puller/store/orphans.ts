@@ -10,6 +10,7 @@ import { bootIdentity } from "./journal.ts";
 import { ingestDirectory, readFlags, type StoreLayout } from "./layout.ts";
 import { defaultTurnTimes } from "./turn.ts";
 import { volumeNowMs } from "./uses.ts";
+import { callsOn } from "./volume-calls.ts";
 import { hostMark, mark, startTicks } from "./writer.ts";
 
 /** A partial of another machine that was not written to for this long has lost its writer, milliseconds. */
@@ -68,15 +69,16 @@ export type FoundPartials = { readonly orphans: readonly Orphan[]; readonly livi
 
 /** All partials of a blob, but those that this process has closed. */
 export async function lookForPartials(layout: StoreLayout, digest: Digest): Promise<FoundPartials> {
+  const { lstat: look, readdir: list } = callsOn(layout);
   const directory = ingestDirectory(layout, digest);
   const orphans: Orphan[] = [];
   const living: Living[] = [];
-  for (const name of await readdir(directory).catch(() => [])) {
+  for (const name of await list(directory).catch(() => [])) {
     const writer = await writerOf(name);
     if (writer === undefined) continue;
     const path = join(directory, name);
     // An NFS client asks the server again when a file is opened; a look at the name may be answered from what it remembers.
-    const status = writer.isHere ? await lstat(path).catch(() => undefined) : await freshStatus(path);
+    const status = writer.isHere ? await look(path).catch(() => undefined) : await freshStatus(path);
     // Two links: it is a blob by now, whose other name was to go.
     if (status === undefined || !status.isFile() || status.nlink !== 1) continue;
     const { isSameBoot } = writer;

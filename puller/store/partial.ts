@@ -1,18 +1,7 @@
 // A partial file of one blob: one writing process each, kept when that dies, taken over by the next, published by its digest.
 
 import { constants } from "node:fs";
-import {
-  copyFile,
-  link,
-  lstat,
-  mkdir,
-  open,
-  rename,
-  rm,
-  rmdir,
-  unlink,
-  type FileHandle,
-} from "node:fs/promises";
+import { copyFile, lstat, mkdir, open, rename, rm, rmdir, unlink, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { digestAlgorithm, digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
@@ -25,6 +14,7 @@ import { blobPath, ingestDirectory, type StoreLayout } from "./layout.ts";
 import { inMadeDirectory } from "./made-directory.ts";
 import { lookForPartials, newPartialName, releasePartial, type Orphan } from "./orphans.ts";
 import { onVolume } from "./storage-error.ts";
+import { callsOn, type VolumeCalls, type VolumeFile } from "./volume-calls.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 const newFlags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
@@ -36,7 +26,7 @@ export class Partial {
   readonly #layout: StoreLayout;
   readonly #descriptor: Descriptor;
   readonly #path: string;
-  readonly #handle: FileHandle;
+  readonly #handle: VolumeFile;
   #map: PieceMap;
   /** Of the last sync, and the failure of one: the kernel tells it once. */
   #syncedBytes = 0;
@@ -47,7 +37,7 @@ export class Partial {
     layout: StoreLayout,
     descriptor: Descriptor,
     path: string,
-    handle: FileHandle,
+    handle: VolumeFile,
     map: PieceMap,
   ) {
     this.#layout = layout;
@@ -62,7 +52,8 @@ export class Partial {
     return onVolume(`making a partial file of ${descriptor.digest}`, async () => {
       const directory = ingestDirectory(layout, descriptor.digest);
       const path = join(directory, await newPartialName());
-      const handle = await inMadeDirectory(directory, async () => open(path, newFlags, 0o644));
+      const calls = callsOn(layout);
+      const handle = await inMadeDirectory(calls, directory, async () => calls.open(path, newFlags, 0o644));
       const partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
       if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
       return partial;
@@ -246,6 +237,7 @@ export class Partial {
    */
   async publish(hex: string): Promise<Verified> {
     const { digest, sizeBytes } = this.#descriptor;
+    const calls = callsOn(this.#layout);
     try {
       if (this.#map.doneBytes() !== sizeBytes || hex !== digestHex(digest)) {
         throw new AppError(
@@ -259,7 +251,8 @@ export class Partial {
         if (this.#syncFailure !== undefined) throw this.#syncFailure as Error;
         if (this.journalOffset !== undefined) {
           // Made so long at the beginning, and nothing of ours shortens it: where it is not, bytes are missing in the middle.
-          if ((await this.#handle.stat()).size !== journalPlace(this.#map).end) throw this.#changedByOthers();
+          if ((await this.#handle.stat({ bigint: true })).size !== BigInt(journalPlace(this.#map).end))
+            throw this.#changedByOthers();
           await this.#handle.truncate(sizeBytes);
         }
         const { size, ino, mtimeNs } = await this.#handle.stat({ bigint: true });
@@ -275,11 +268,11 @@ export class Partial {
         await this.#handle.close();
         releasePartial(this.name);
         const target = blobPath(this.#layout, digest);
-        await placeBlob(this.#path, target, this.#descriptor);
+        await placeBlob(this.#layout, this.#path, target, this.#descriptor);
         // Small blobs are many: their directory is synced once for all of them, before a model is made of them.
         if (sizeBytes >= journaledBlobBytes) await syncDirectory(dirname(target));
         // Empty by now, unless another process is fetching the same blob.
-        await rmdir(dirname(this.#path)).catch(() => undefined);
+        await calls.rmdir(dirname(this.#path)).catch(() => undefined);
         return { ino, mtimeNs };
       });
     } catch (error) {
@@ -293,8 +286,8 @@ export class Partial {
    * compresses: only reading it tells.
    */
   async #refuseHoles(): Promise<void> {
-    const { size, blocks } = await this.#handle.stat();
-    if (blocks * 512 >= size) return;
+    const { size, blocks } = await this.#handle.stat({ bigint: true });
+    if (blocks * 512n >= size) return;
     const verifier = new Verifier(this.#descriptor);
     const buffer = Buffer.allocUnsafe(1024 * 1024);
     try {
@@ -339,12 +332,18 @@ export class Partial {
 }
 
 /** Gives the checked file its final name. What is there already is kept if it is whole, replaced if it is damaged. */
-async function placeBlob(path: string, target: string, descriptor: Descriptor): Promise<void> {
+async function placeBlob(
+  layout: StoreLayout,
+  path: string,
+  target: string,
+  descriptor: Descriptor,
+): Promise<void> {
+  const calls = callsOn(layout);
   try {
-    await linkInto(path, target);
+    await linkInto(calls, path, target);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EEXIST" && (await isWholeBlob(target, descriptor.sizeBytes))) {
+    if (code === "EEXIST" && (await isWholeBlob(layout, target, descriptor.sizeBytes))) {
       await unlink(path);
       return;
     }
@@ -355,22 +354,24 @@ async function placeBlob(path: string, target: string, descriptor: Descriptor): 
     await rename(path, target);
     return;
   }
-  await unlink(path);
+  await calls.unlink(path);
 }
 
 /** Links into a directory that the first blob of a kind has to make. */
-async function linkInto(path: string, target: string): Promise<void> {
+async function linkInto({ link, mkdir: make }: VolumeCalls, path: string, target: string): Promise<void> {
   try {
     await link(path, target);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    await mkdir(dirname(target), { recursive: true });
+    await make(dirname(target));
     await link(path, target);
   }
 }
 
 /** Whether a blob is there as this store puts it there: a regular file of the right size. Its bytes were checked before. */
-export async function isWholeBlob(path: string, sizeBytes: number): Promise<boolean> {
-  const status = await lstat(path).catch(() => undefined);
+export async function isWholeBlob(layout: StoreLayout, path: string, sizeBytes: number): Promise<boolean> {
+  const status = await callsOn(layout)
+    .lstat(path)
+    .catch(() => undefined);
   return status !== undefined && status.isFile() && status.size === sizeBytes;
 }

@@ -3,7 +3,7 @@
 
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, openSync, readSync, type BigIntStats } from "node:fs";
-import { lstat, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { eachOf } from "../each-of.ts";
 import { digestHex, Verifier } from "../oci/digest.ts";
@@ -11,6 +11,7 @@ import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
 import { blobPath, readFlags, type StoreLayout } from "./layout.ts";
 import type { Verified } from "./partial.ts";
+import { callsOn } from "./volume-calls.ts";
 
 /** What a file has to hold. */
 export type Content = Pick<Descriptor, "digest" | "sizeBytes">;
@@ -34,8 +35,10 @@ function stampOf({ dev: _dev, ino, size, mtimeNs, ctimeNs, mode, uid }: BigIntSt
   return [ino, size, mtimeNs, ctimeNs, mode, uid].join(" ");
 }
 
-async function statOf(path: string): Promise<BigIntStats | undefined> {
-  return lstat(path, { bigint: true }).catch(() => undefined);
+async function statOf(layout: StoreLayout, path: string): Promise<BigIntStats | undefined> {
+  return callsOn(layout)
+    .lstatExactly(path)
+    .catch(() => undefined);
 }
 
 /** Whether a file is one that only this user can have written, and that nobody may write to any more. */
@@ -54,7 +57,7 @@ export async function remember(
   descriptor: Content,
   verified: Verified,
 ): Promise<void> {
-  const status = await statOf(path);
+  const status = await statOf(layout, path);
   if (status === undefined || !isVerified(layout, status, verified)) return;
   const own = remembered.get(layout) ?? new Map<string, string>();
   remembered.set(layout, own);
@@ -88,22 +91,23 @@ export async function stampAll(
   layout: StoreLayout,
   files: readonly { readonly path: string; readonly content: Content; readonly verified?: Verified }[],
 ): Promise<void> {
+  const calls = callsOn(layout);
   const noted = new Set<string>();
   try {
-    await mkdir(layout.stamps, { recursive: true });
+    await calls.mkdir(layout.stamps);
   } catch {
     return;
   }
   await eachOf(files, stampsAtOnce, new AbortController().signal, async ({ path, content, verified }) => {
-    const status = await statOf(path);
+    const status = await statOf(layout, path);
     if (status === undefined || !isVerified(layout, status, verified)) return;
     const file = stampFile(layout, content, status);
     if (noted.has(file)) return;
     noted.add(file);
     try {
       const draft = `${file}.${randomBytes(6).toString("hex")}`;
-      await writeFile(draft, stampOf(status), { flag: "wx" });
-      await rename(draft, file);
+      await calls.writeNew(draft, stampOf(status));
+      await calls.rename(draft, file);
     } catch {
       // Without a stamp the file is read again next time.
     }
@@ -112,7 +116,7 @@ export async function stampAll(
 
 /** Whether the stamp of a file says that nothing has touched it since it was verified. */
 export async function isStamped(layout: StoreLayout, path: string, descriptor: Content): Promise<boolean> {
-  const status = await statOf(path);
+  const status = await statOf(layout, path);
   return status?.isFile() === true && (await hasStamp(layout, status, descriptor));
 }
 
@@ -207,7 +211,7 @@ export async function isTrusted(
   content: Content,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const status = await statOf(path);
+  const status = await statOf(layout, path);
   return status !== undefined && (await isGood(layout, path, status, content, signal));
 }
 
@@ -226,7 +230,7 @@ async function isGood(
   // Another puller that links it at this moment makes it look touched, and stamps it a moment later.
   let isStampedNow = false;
   const look = async (): Promise<boolean> => {
-    const now = await statOf(path);
+    const now = await statOf(layout, path);
     isStampedNow =
       now !== undefined &&
       isOfSize(now, content) &&
@@ -253,7 +257,7 @@ export async function hasTrustedBlob(
   signal: AbortSignal,
 ): Promise<boolean> {
   const path = blobPath(layout, content.digest);
-  const status = await statOf(path);
+  const status = await statOf(layout, path);
   if (status === undefined) return false;
   if (await isGood(layout, path, status, content, signal)) return true;
   if (!layout.isReadOnly) await takeAway(layout, path, status);
@@ -272,7 +276,7 @@ async function takeAway(layout: StoreLayout, path: string, judged: BigIntStats):
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
     throw error;
   }
-  const moved = await statOf(aside);
+  const moved = await statOf(layout, aside);
   if (moved?.ino !== judged.ino) await rename(aside, path).catch(() => undefined);
   await rm(aside, { recursive: true, force: true });
 }

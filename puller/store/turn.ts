@@ -13,6 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { digestHex } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { touchFlags, type StoreLayout } from "./layout.ts";
+import { callsOn } from "./volume-calls.ts";
 import { inMadeDirectory } from "./made-directory.ts";
 import { hostMark, startTicks } from "./writer.ts";
 
@@ -93,6 +94,9 @@ async function within<T>(milliseconds: number, operation: Promise<T>): Promise<T
   }
 }
 
+/** Of whatever volume: the wait for each call has an end here. */
+const boundedCalls = callsOn({ isLocal: false });
+
 class Ticket {
   readonly #directory: string;
   readonly #files: TicketFiles;
@@ -112,7 +116,7 @@ class Ticket {
   static async take(directory: string, files: TicketFiles, times: TurnTimes): Promise<Ticket> {
     const owner = `${randomBytes(8).toString("hex")}-${hostMark()}-${process.pid}-${(await startTicks("self")) || "0"}`;
     const choosing = join(directory, `choosing-${owner}`);
-    await inMadeDirectory(directory, async () => files.create(choosing));
+    await inMadeDirectory(boundedCalls, directory, async () => files.create(choosing));
     const numbers = (await files.list(directory))
       .map((name) => Number(ticketPattern.exec(name)?.[1]))
       .filter(Number.isInteger);

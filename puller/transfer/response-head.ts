@@ -35,7 +35,8 @@ export async function parseResponseHead(bytes: Buffer, maxBytes: number): Promis
     });
     const exchange = request({
       createConnection: () => socket,
-      method: "GET",
+      // As if the body were not to come: the answer is over with its head, and nothing is torn down in the middle of one.
+      method: "HEAD",
       host: "head.invalid",
       maxHeaderSize: maxBytes,
       insecureHTTPParser: false,
@@ -64,22 +65,21 @@ export async function parseResponseHead(bytes: Buffer, maxBytes: number): Promis
       });
     }
     exchange.on("response", (response) => {
-      end(() => {
-        const headers: Record<string, string | string[]> = Object.create(null) as Record<string, string>;
-        const { rawHeaders } = response;
-        for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
-          const name = (rawHeaders[index] ?? "").toLowerCase();
-          const value = rawHeaders[index + 1] ?? "";
-          const known = headers[name];
-          headers[name] = known === undefined ? value : [known, value].flat();
-        }
-        const connection = [headers["connection"] ?? []].flat().join(",").toLowerCase();
-        resolve({
-          status: response.statusCode ?? 0,
-          headers,
-          isKeptAlive: response.httpVersion === "1.1" && !/\bclose\b/.test(connection),
-        });
+      const headers: Record<string, string | string[]> = Object.create(null) as Record<string, string>;
+      const { rawHeaders } = response;
+      for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+        const name = (rawHeaders[index] ?? "").toLowerCase();
+        const value = rawHeaders[index + 1] ?? "";
+        const known = headers[name];
+        headers[name] = known === undefined ? value : [known, value].flat();
+      }
+      const connection = [headers["connection"] ?? []].flat().join(",").toLowerCase();
+      resolve({
+        status: response.statusCode ?? 0,
+        headers,
+        isKeptAlive: response.httpVersion === "1.1" && !/\bclose\b/.test(connection),
       });
+      socket.destroy();
     });
     exchange.end();
     socket.push(bytes);

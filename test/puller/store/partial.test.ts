@@ -1,4 +1,13 @@
-import { chownSync, linkSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import {
+  chownSync,
+  constants,
+  linkSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { chmod, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +18,7 @@ import type * as Journal from "../../../puller/store/journal.ts";
 import { blobPath, type StoreLayout } from "../../../puller/store/layout.ts";
 import type * as OpenStore from "../../../puller/store/open-store.ts";
 import type * as Partials from "../../../puller/store/partial.ts";
+import type * as VolumeCalls from "../../../puller/store/volume-calls.ts";
 import type * as PieceMaps from "../../../puller/transfer/piece-map.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { importCompiled } from "../../compiled/compiled-puller.ts";
@@ -19,6 +29,7 @@ import { filesBelow, sha256 } from "../store-assertions.ts";
 
 const { Partial } = await importCompiled<typeof Partials>("puller/store/partial.ts");
 const { openStore } = await importCompiled<typeof OpenStore>("puller/store/open-store.ts");
+const { callsOn } = await importCompiled<typeof VolumeCalls>("puller/store/volume-calls.ts");
 const { PieceMap } = await importCompiled<typeof PieceMaps>("puller/transfer/piece-map.ts");
 const { adoptJournal, createJournal, journalPlace, noteSynced, readJournal } =
   await importCompiled<typeof Journal>("puller/store/journal.ts");
@@ -164,16 +175,16 @@ describe("a partial without a journal", () => {
 
 describe("what is synced behind the writing", () => {
   /** Has the next syncs of data take until the test says so, or fail. */
-  const holdSyncs = async (partial: Partials.Partial, error?: Error) => {
-    const reader = await partial.openReader();
+  const holdSyncs = async (error?: Error) => {
+    const alike = await callsOn(layout).open(join(directory, "alike"), constants.O_CREAT, 0o600);
     const gate = Promise.withResolvers<undefined>();
     const spy = vi
-      .spyOn(Object.getPrototypeOf(reader) as typeof reader, "datasync")
+      .spyOn(Object.getPrototypeOf(alike) as typeof alike, "datasync")
       .mockImplementation(async () => {
         await gate.promise;
         if (error !== undefined) throw error;
       });
-    await reader.close();
+    await alike.close();
     onTestFinished(() => {
       spy.mockRestore();
     });
@@ -191,7 +202,7 @@ describe("what is synced behind the writing", () => {
   test("counts from the end of the sync on, and as it was when that began: never what was written meanwhile", async () => {
     const partial = await Partial.create(layout, descriptor);
     await partial.append(content.subarray(0, pieceBytes + 100));
-    const { spy, end } = await holdSyncs(partial);
+    const { spy, end } = await holdSyncs();
     partial.syncBehind(1);
     await partial.append(content.subarray(pieceBytes + 100, 3 * pieceBytes));
     // One at a time, and none for what is not enough.
@@ -213,7 +224,7 @@ describe("what is synced behind the writing", () => {
   test("that fails is no sync: nothing is noted, and what was written is never published", async () => {
     const partial = await Partial.create(layout, descriptor);
     await partial.append(content);
-    const { end } = await holdSyncs(partial, Object.assign(new Error("lost"), { code: "EIO" }));
+    const { end } = await holdSyncs(Object.assign(new Error("lost"), { code: "EIO" }));
     partial.syncBehind(1);
     end();
     await expect(partial.publish(sha256(content))).rejects.toMatchObject({ code: "StorageFailed" });
@@ -224,7 +235,7 @@ describe("what is synced behind the writing", () => {
   test("of a blob that began anew in the meantime is noted nowhere", async () => {
     const partial = await Partial.create(layout, descriptor);
     await partial.append(content.subarray(0, 2 * pieceBytes));
-    const { end } = await holdSyncs(partial);
+    const { end } = await holdSyncs();
     partial.syncBehind(1);
     const restarted = partial.restart();
     end();

@@ -2,6 +2,7 @@
 
 import {
   appendFileSync,
+  constants,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -18,6 +19,7 @@ import type { Descriptor } from "../../../puller/oci/types.ts";
 import { blobPath, ingestDirectory, type StoreLayout } from "../../../puller/store/layout.ts";
 import { openStore } from "../../../puller/store/open-store.ts";
 import { Partial } from "../../../puller/store/partial.ts";
+import { callsOn } from "../../../puller/store/volume-calls.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { filesBelow, sha256 } from "../store-assertions.ts";
 
@@ -106,20 +108,17 @@ test("a blob that is there and whole stays the file that it is; one of another s
 
 test("a volume that takes no byte of a write is one that fails, and is not asked for ever", async () => {
   const partial = await Partial.create(layout, of(plain));
-  const reader = await partial.openReader();
-  const spy = vi
-    .spyOn(Object.getPrototypeOf(reader) as { write: () => Promise<unknown> }, "write")
-    .mockImplementation(async () => Promise.resolve({ bytesWritten: 0 }));
-  onTestFinished(() => {
-    spy.mockRestore();
-  });
-  await reader.close();
+  const alike = await callsOn(layout).open(join(root, "alike"), constants.O_CREAT, 0o600);
+  await alike.close();
   // Without the refusal it would go on for ever: the tenth call ends it.
   let calls = 0;
-  spy.mockImplementation(async () => {
+  const spy = vi.spyOn(Object.getPrototypeOf(alike) as typeof alike, "write").mockImplementation(async () => {
     calls += 1;
     if (calls > 10) throw new Error("asked for ever");
     return Promise.resolve({ bytesWritten: 0 });
+  });
+  onTestFinished(() => {
+    spy.mockRestore();
   });
   await expect(partial.append(plain)).rejects.toMatchObject({ code: "StorageFailed" });
   await partial.discard();

@@ -1,0 +1,107 @@
+import fs, { constants, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { callsOn, type VolumeCalls, type VolumeFile } from "../../../puller/store/volume-calls.ts";
+
+const { O_CREAT, O_EXCL, O_RDWR } = constants;
+
+let directory = "";
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "ocimodel-calls-"));
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const place = (...names: readonly string[]): string => join(directory, ...names);
+const newFile = async (calls: VolumeCalls): Promise<VolumeFile> =>
+  calls.open(place("file"), O_RDWR | O_CREAT | O_EXCL, 0o644);
+
+/** Everything that is done with names and files, once. */
+async function useAll(calls: VolumeCalls): Promise<void> {
+  await calls.mkdir(place("a", "b"));
+  await calls.mkdir(place("a", "b"));
+  const file = await newFile(calls);
+  expect((await file.write(Buffer.from("-abc"), 1, 3, 0)).bytesWritten).toBe(3);
+  await file.datasync();
+  await file.sync();
+  await file.truncate(2);
+  const read = Buffer.alloc(5, "-");
+  expect((await file.read(read, 1, 4, 1)).bytesRead).toBe(1);
+  expect(read.toString()).toBe("-b---");
+  await file.chmod(0o444);
+  const { size, mode, ino } = await file.stat({ bigint: true });
+  expect([size, mode & 0o777n]).toEqual([2n, 0o444n]);
+  await file.close();
+  await calls.link(place("file"), place("a", "linked"));
+  await calls.writeNew(place("a", "note"), "text");
+  await calls.rename(place("a", "note"), place("a", "renamed"));
+  expect((await calls.readdir(place("a"))).sort()).toEqual(["b", "linked", "renamed"]);
+  expect((await calls.lstat(place("a", "linked"))).nlink).toBe(2);
+  expect((await calls.lstatExactly(place("a", "linked"))).ino).toBe(ino);
+  await calls.unlink(place("a", "linked"));
+  await calls.rmdir(place("a", "b"));
+  expect(await calls.readdir(place("a"))).toEqual(["renamed"]);
+}
+
+describe.each([
+  ["on a disk of this machine", true],
+  ["on a file server", false],
+])("calls %s", (_name, isLocal) => {
+  const calls = callsOn({ isLocal });
+
+  test("do what their names say", async () => {
+    await useAll(calls);
+  });
+
+  test.each<[string, string, (path: string) => Promise<unknown>]>([
+    ["lstat", "ENOENT", calls.lstat],
+    ["lstatExactly", "ENOENT", calls.lstatExactly],
+    ["readdir", "ENOENT", calls.readdir],
+    ["rmdir", "ENOENT", calls.rmdir],
+    ["unlink", "ENOENT", calls.unlink],
+    ["link", "ENOENT", async (path) => calls.link(path, place("x"))],
+    ["rename", "ENOENT", async (path) => calls.rename(path, place("x"))],
+    ["open", "ENOENT", async (path) => calls.open(path, O_RDWR, 0)],
+    ["open of what is there", "EEXIST", async () => calls.open(directory, O_RDWR | O_CREAT | O_EXCL, 0)],
+    ["writeNew of what is there", "EEXIST", async () => calls.writeNew(directory, "text")],
+    ["mkdir below a file", "ENOTDIR", async () => calls.mkdir(join(import.meta.filename, "x"))],
+  ])("%s fails with %s, as a promise", async (_call, code, call) => {
+    const made = call(place("missing"));
+    await expect(made).rejects.toMatchObject({ code, errno: expect.any(Number) });
+  });
+
+  test("of a file that is closed fail, and do not reach the one that has its number now", async () => {
+    const file = await newFile(calls);
+    const number = file.fd;
+    await file.close();
+    expect(file.fd).toBe(-1);
+    const other = fs.openSync(place("other"), "w+");
+    try {
+      expect(other).toBe(number);
+      await file.close().catch(() => undefined);
+      await expect(file.write(Buffer.from("x"), 0, 1, 0)).rejects.toThrow();
+      await expect(file.truncate(0)).rejects.toThrow();
+      await expect(file.chmod(0o777)).rejects.toThrow();
+      fs.writeSync(other, "still open");
+    } finally {
+      fs.closeSync(other);
+    }
+  });
+});
+
+test("on a file server no call holds up the thread that hears signals", async () => {
+  const names = Object.keys(fs).filter(
+    (name) => name.endsWith("Sync") && typeof fs[name as "lstatSync"] === "function",
+  ) as "lstatSync"[];
+  const spies = names.map((name) => vi.spyOn(fs, name));
+  const called = (): readonly string[] => names.filter((_, index) => spies[index]?.mock.calls.length !== 0);
+  await useAll(callsOn({ isLocal: false }));
+  expect(called()).toEqual([]);
+  rmSync(place("file"));
+  rmSync(place("a"), { recursive: true });
+  await useAll(callsOn({ isLocal: true }));
+  expect(called()).toContain("lstatSync");
+});
