@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { isModelDirectoryName } from "../contract.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
-import { syncDirectory } from "./durability.ts";
 import { blobPath, modelDirectory, sealFile, type StoreLayout } from "./layout.ts";
 import { listSeals, readSeal, type Seal } from "./seal.ts";
 import { onVolume } from "./storage-error.ts";
@@ -169,7 +168,6 @@ export async function collectGarbage(layout: StoreLayout, options: GcOptions): P
       removedBlobs += 1;
       freedBytes += bytesOf.get(digest) ?? 0;
     }
-    if (modelsAside.size > 0) await syncDirectory(layout.models);
     // Removing a link is a change of the file that others of its links share.
     for (const content of shared) await stamp(layout, blobPath(layout, content.digest), content);
     const leftovers = await removeLeftovers(layout, nowMs, options.minimumAgeMs);

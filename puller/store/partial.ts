@@ -102,9 +102,8 @@ export class Partial {
       if (how === "rename") await rename(path, own);
       else await copyFile(path, own, COPYFILE_EXCL | COPYFILE_FICLONE);
     } catch {
+      // Of a copy that failed, such as for lack of room, copyFile leaves nothing.
       releasePartial(basename(own));
-      // A copy for which there was no room must not take what there is.
-      await unlink(own).catch(() => undefined);
       return undefined;
     }
     return onVolume(`reading a partial file of ${descriptor.digest}`, async () => {

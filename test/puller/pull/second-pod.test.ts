@@ -3,7 +3,7 @@
 import { lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { defaultTurnTimes, ticketFiles } from "../../../puller/store/turn.ts";
 import { startBlobServer, type BlobServer } from "../../registry/blob-server.ts";
 import { expectModel, freshStore, noise, smallPull } from "./small-pulls.ts";
@@ -58,4 +58,19 @@ test("it finds what the other has published, fetches nothing and builds no model
   expect(second.report).toMatchObject({ fetchedBytes: 0, isWarm: false });
   expect(lstatSync(staging, { bigint: true }).mtimeNs).toBe(stagingMtimeNs);
   expectModel(store, server, files);
+});
+
+test("a pull that has ended says no more that it uses the model", async () => {
+  const started = vi.spyOn(globalThis, "setInterval");
+  const ended = vi.spyOn(globalThis, "clearInterval");
+  onTestFinished(() => {
+    vi.restoreAllMocks();
+  });
+  const fresh = freshStore();
+  const { error } = await smallPull(server, fresh);
+  rmSync(fresh, { recursive: true, force: true });
+  expect(error?.message).toBeUndefined();
+  const beats = started.mock.results.filter((_each, index) => started.mock.calls[index]?.[1] === 60_000);
+  expect(beats).toHaveLength(1);
+  expect(ended.mock.calls.map(([timer]) => timer)).toContain(beats[0]?.value);
 });

@@ -27,6 +27,7 @@ import { noise } from "../store-assertions.ts";
 
 const hooks = vi.hoisted(() => ({
   afterRename: async (_from: string): Promise<void> => Promise.resolve(),
+  beforeRemoval: (_path: string): void => undefined,
 }));
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof FilePromises>();
@@ -35,6 +36,10 @@ vi.mock("node:fs/promises", async (original) => {
     rename: async (from: string, to: string) => {
       await real.rename(from, to);
       await hooks.afterRename(from);
+    },
+    rm: async (path: string, how: object) => {
+      hooks.beforeRemoval(path);
+      await real.rm(path, how);
     },
   };
 });
@@ -58,6 +63,7 @@ beforeEach(async () => {
   const files = [{ path: "m", sizeBytes: bytes.length, digest }];
   writeFileSync(sealFile(layout, name), JSON.stringify({ v: 1, name, digest, files, blobs: [digest] }));
   hooks.afterRename = async () => Promise.resolve();
+  hooks.beforeRemoval = () => undefined;
   await delay(20);
 });
 afterEach(() => {
@@ -79,6 +85,7 @@ test("a model and a blob that a puller says it uses, after they were set aside, 
   expect(existsSync(sealFile(layout, name))).toBe(true);
   expect(existsSync(blobPath(layout, digest))).toBe(true);
   hooks.afterRename = async () => Promise.resolve();
+  hooks.beforeRemoval = () => undefined;
   await delay(20);
   expect(await collectGarbage(layout, options)).toMatchObject({ removedModels: [name], removedBlobs: 1 });
   expect(
@@ -157,3 +164,23 @@ test("what somebody else keeps beside the models is no model", async () => {
   expect(await collectGarbage(layout, options)).toMatchObject({ removedModels: [name] });
   expect(readdirSync(layout.models)).toEqual(["by-hand"]);
 });
+
+test.each(["ENOTEMPTY", "EBUSY"])(
+  "a model of which a reader has a file open on a file server (%s) stays aside, and the rest goes; a disk that fails is told",
+  async (code) => {
+    let fails = code;
+    hooks.beforeRemoval = (path) => {
+      if (path.startsWith(layout.staging) && existsSync(join(path, "m")))
+        throw Object.assign(new Error(fails), { code: fails });
+    };
+    expect(await collectGarbage(layout, options)).toMatchObject({ removedModels: [name], removedBlobs: 1 });
+    expect(existsSync(modelDirectory(layout, name))).toBe(false);
+    expect(readdirSync(layout.staging)).toHaveLength(1);
+    fails = "EIO";
+    await delay(20);
+    await expect(collectGarbage(layout, options)).rejects.toMatchObject({ code: "StorageFailed" });
+    hooks.beforeRemoval = () => undefined;
+    await collectGarbage(layout, options);
+    expect(readdirSync(layout.staging)).toEqual([]);
+  },
+);

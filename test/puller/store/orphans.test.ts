@@ -1,7 +1,9 @@
 // Whose a partial file is, by its name and by what the volume tells of it; and what is taken over of it.
 
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
+  constants,
   copyFileSync,
   linkSync,
   lstatSync,
@@ -9,6 +11,7 @@ import {
   mkdtempSync,
   openSync,
   closeSync,
+  readFileSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -32,7 +35,10 @@ import { hostMark, mark } from "../../../puller/store/writer.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { sha256 } from "../store-assertions.ts";
 
-const hooks = vi.hoisted(() => ({ afterCopy: (_from: string, _to: string): void => undefined }));
+const hooks = vi.hoisted(() => ({
+  afterCopy: (_from: string, _to: string): void => undefined,
+  beforeOpen: (_path: string, _flags: number): void => undefined,
+}));
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof FilePromises>();
   return {
@@ -40,6 +46,10 @@ vi.mock("node:fs/promises", async (original) => {
     copyFile: async (from: string, to: string, mode?: number) => {
       await real.copyFile(from, to, mode);
       hooks.afterCopy(from, to);
+    },
+    open: async (path: string, flags: number, mode?: number) => {
+      hooks.beforeOpen(path, flags);
+      return real.open(path, flags, mode);
     },
   };
 });
@@ -59,6 +69,7 @@ beforeEach(async () => {
   ingest = ingestDirectory(layout, descriptor.digest);
   mkdirSync(ingest, { recursive: true });
   hooks.afterCopy = () => undefined;
+  hooks.beforeOpen = () => undefined;
 });
 afterEach(() => {
   vi.restoreAllMocks();
@@ -152,6 +163,35 @@ test("a link that is put in the place of one at the last moment is not followed:
     rmSync(path, { force: true });
     mkdirSync(ingest, { recursive: true });
   }
+});
+
+test("nor one that is put there after it was made writable", async () => {
+  const outside = join(root, "outside");
+  const before = content.subarray(0, 50_000);
+  writeFileSync(outside, before);
+  const path = partialOf(dead);
+  hooks.beforeOpen = (opened, flags) => {
+    if ((flags & constants.O_RDWR) === 0) return;
+    hooks.beforeOpen = () => undefined;
+    rmSync(opened);
+    symlinkSync(outside, opened);
+  };
+  await expect(
+    Partial.adopt(layout, descriptor, [{ path, how: "rename", isSameBoot: true, allocatedBytes: 0 }]),
+  ).rejects.toMatchObject({ code: "StorageFailed", context: { errno: "ELOOP" } });
+  expect(readFileSync(outside).equals(before)).toBe(true);
+});
+
+test("a pipe with the name of another machine's is not opened: that would wake whoever waits for its other end", async () => {
+  const path = partialOf(foreign);
+  rmSync(path);
+  expect(spawnSync("mkfifo", [path]).status).toBe(0);
+  const opened: string[] = [];
+  hooks.beforeOpen = (each) => {
+    opened.push(each);
+  };
+  expect(await found()).toEqual([0, 0]);
+  expect(opened).toEqual([]);
 });
 
 test("of one whose writer goes on while it is copied, no more counts than was noted before", async () => {

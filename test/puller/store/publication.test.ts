@@ -16,12 +16,25 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { noise } from "../pull/small-pulls.ts";
 import type { Descriptor } from "../../../puller/oci/types.ts";
+import type * as Durability from "../../../puller/store/durability.ts";
 import { blobPath, ingestDirectory, type StoreLayout } from "../../../puller/store/layout.ts";
 import { openStore } from "../../../puller/store/open-store.ts";
 import { Partial } from "../../../puller/store/partial.ts";
 import { callsOn } from "../../../puller/store/volume-calls.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { filesBelow, sha256 } from "../store-assertions.ts";
+
+const synced = vi.hoisted(() => ({ paths: [] as string[] }));
+vi.mock("../../../puller/store/durability.ts", async (original) => {
+  const real = await original<typeof Durability>();
+  return {
+    ...real,
+    syncDirectory: async (path: string) => {
+      synced.paths.push(path);
+      await real.syncDirectory(path);
+    },
+  };
+});
 
 /** One with a journal, one without. */
 const [journaled, plain] = [noise("journaled", 700_001), noise("plain", 300_001)];
@@ -68,6 +81,14 @@ test.each([
   const other = await written(content);
   await expect(other.publish(sha256(Buffer.from("other")))).rejects.toMatchObject({ code: "DigestMismatch" });
   expectNothing();
+});
+
+test("the name of a large blob is brought to the disk at once; those of small ones are many, and wait for the model", async () => {
+  synced.paths = [];
+  await (await written(plain)).publish(sha256(plain));
+  expect(synced.paths).toEqual([]);
+  await (await written(journaled)).publish(sha256(journaled));
+  expect(synced.paths).toEqual([dirname(blobPath(layout, of(journaled).digest))]);
 });
 
 test("not when somebody has cut it or written behind its end", async () => {

@@ -1,6 +1,25 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import type * as FilePromises from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
-import { expect, test } from "vitest";
-import { isSeal } from "../../../puller/store/seal.ts";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { sealFile } from "../../../puller/store/layout.ts";
+import { openStore } from "../../../puller/store/open-store.ts";
+import { isSeal, readSeal, writeSeal, type Seal } from "../../../puller/store/seal.ts";
+
+const reads = vi.hoisted(() => ({ paths: [] as string[] }));
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof FilePromises>();
+  return {
+    ...real,
+    readFile: async (path: string, ...more: []) => {
+      reads.paths.push(path);
+      return real.readFile(path, ...more);
+    },
+  };
+});
 
 const digest = `sha256:${"a".repeat(64)}`;
 const file = { path: "model.gguf", sizeBytes: 3, digest };
@@ -43,4 +62,27 @@ test("any JSON is judged without an exception", () => {
       expect(typeof isSeal(value)).toBe("boolean");
     }),
   );
+});
+
+test("what is no file, or larger than any seal, is not read", async () => {
+  const root = mkdtempSync(join(tmpdir(), "ocimodel-seal-"));
+  onTestFinished(() => {
+    rmSync(root, { recursive: true, force: true });
+  });
+  const layout = await openStore(root);
+  await writeSeal(layout, seal as unknown as Seal);
+  expect(await readSeal(layout, "m")).toEqual(seal);
+  const path = sealFile(layout, "m");
+  // A hole behind it: it takes no room.
+  truncateSync(path, 64 * 1024 * 1024 + 1);
+  reads.paths = [];
+  expect(await readSeal(layout, "m")).toBeUndefined();
+  rmSync(path);
+  expect(spawnSync("mkfifo", [path]).status).toBe(0);
+  expect(await readSeal(layout, "m")).toBeUndefined();
+  expect(reads.paths).toEqual([]);
+  rmSync(path);
+  writeFileSync(path, JSON.stringify(seal));
+  expect(await readSeal(layout, "m")).toEqual(seal);
+  expect(reads.paths).toEqual([path]);
 });

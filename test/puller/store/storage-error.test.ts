@@ -26,7 +26,8 @@ test.each(rows)("%s is %s with exit code %d, and says what to do", async (errno,
     (error: unknown) => error,
   );
   expect(told).toBeInstanceOf(AppError);
-  expect(told).toMatchObject({ code, exitCode, context: { errno } });
+  // The exit code says that another run may help; this one does not ask again.
+  expect(told).toMatchObject({ code, exitCode, context: { errno }, retry: "never" });
   expect((told as AppError).message).toMatch(says);
   expect((told as AppError).message).toMatch(/^writing: /);
 });

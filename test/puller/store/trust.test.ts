@@ -4,12 +4,16 @@ import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
+  closeSync,
+  copyFileSync,
   existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -182,6 +186,36 @@ test("stamps on a file server, which may hang, are not read by calls that block"
   expect(await isTrusted({ ...layout, isLocal: false }, blob, content, signal)).toBe(true);
   expect(await isStamped({ ...layout, isLocal: false }, blob, content)).toBe(true);
   expect(hooks.blocking).toBe(1);
+});
+
+test("a stamp that is a link is none, wherever it leads to, nor is that of another file", async () => {
+  put();
+  await stamp(layout, blob, content);
+  const { ino } = lstatSync(blob);
+  const file = (of: number | bigint): string => join(layout.stamps, `${content.digest.slice(7)}-${of}`);
+  const aside = join(root, "stamp");
+  renameSync(file(ino), aside);
+  symlinkSync(aside, file(ino));
+  for (const isLocal of [true, false])
+    expect(await isStamped({ ...layout, isLocal }, blob, content)).toBe(false);
+  // Files that differ in nothing else: made within one tick of the clock that the file system stamps with.
+  const twin = join(root, "twin");
+  const look = (path: string): string => {
+    const { mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return `${mtimeNs} ${ctimeNs}`;
+  };
+  for (let tries = 0; tries < 10_000; tries += 1) {
+    rmSync(blob, { force: true });
+    rmSync(twin, { force: true });
+    closeSync(openSync(blob, "wx", 0o444));
+    closeSync(openSync(twin, "wx", 0o444));
+    if (look(blob) === look(twin)) break;
+  }
+  expect(look(blob)).toBe(look(twin));
+  await stamp(layout, blob, content);
+  expect(await isStamped(layout, blob, content)).toBe(true);
+  copyFileSync(file(statSync(blob).ino), file(statSync(twin).ino));
+  expect(await isStamped(layout, twin, content)).toBe(false);
 });
 
 const mebibyte = 1024 * 1024;
