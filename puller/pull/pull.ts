@@ -21,6 +21,7 @@ import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
 import { defaultTurnTimes, Turns, type TurnOptions } from "../store/turn.ts";
 import { noteUse } from "../store/note-use.ts";
 import { keepUse } from "../store/uses.ts";
+import { lanesWithin } from "../transfer/bandwidth.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
 import { machineLimits } from "../transfer/machine-limits.ts";
 import { largeBlobBytes, planTransfer, smallBlobBytes } from "../transfer/schedule.ts";
@@ -218,7 +219,7 @@ async function fetchAll(
   const planned = planTransfer(
     missing.map(({ sizeBytes }) => sizeBytes),
     limits,
-    concurrency,
+    lanesWithin(bandwidthLimit, concurrency),
   );
   const plane = new DataPlane({
     ...connections,

@@ -5,6 +5,7 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
+import type { LeasedLane } from "../transfer/lane-pool.ts";
 import { backOffIfAsked, progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
 
 /** Fills the partial in order; the digest (hex) of what was written. Takes the place of a lane meanwhile. Fails with AppError. */
@@ -17,7 +18,7 @@ export async function slowBlob(
   const { pool } = options.plane;
   const lane = await pool.acquire(signal);
   try {
-    return await fill(partial, descriptor, options, signal);
+    return await fill(partial, descriptor, options, lane, signal);
   } finally {
     pool.release(lane);
   }
@@ -27,6 +28,7 @@ async function fill(
   partial: Partial,
   descriptor: Descriptor,
   options: FetchOptions,
+  lane: LeasedLane,
   signal: AbortSignal,
 ): Promise<string> {
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
@@ -52,6 +54,7 @@ async function fill(
           verifier,
           enough,
           options,
+          lane,
           tellProgress,
           signal,
         );
@@ -106,6 +109,7 @@ async function take(
   verifier: Verifier,
   enoughBytes: number,
   options: FetchOptions,
+  lane: LeasedLane,
   tellProgress: () => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -129,7 +133,7 @@ async function take(
       }
     }
     windowBytes += chunk.length;
-    await options.plane.spend(chunk.length, signal);
+    await options.plane.spend(lane, chunk.length, signal);
     const elapsedMs = performance.now() - windowStartMs;
     if (elapsedMs < options.slowest.windowMs) continue;
     if (windowBytes < options.slowest.bytes) {

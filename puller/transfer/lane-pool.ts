@@ -19,7 +19,7 @@ export class LanePool {
   #state: LaneState;
   readonly #free: number[] = [];
   #next = 0;
-  #leased = 0;
+  readonly #leased = new Set<number>();
   #resting = 0;
   readonly #waiting = new Set<Waiting>();
   /** Blobs that would take more lanes if there were some. */
@@ -33,6 +33,11 @@ export class LanePool {
   /** Lanes that may be in use at once. */
   get lanes(): number {
     return this.#state.lanes;
+  }
+
+  /** Ids of the lanes that somebody has: below the most that there may be. */
+  get inUse(): ReadonlySet<number> {
+    return this.#leased;
   }
 
   /** Waits for a lane. */
@@ -59,12 +64,12 @@ export class LanePool {
 
   /** A lane, if one is free now and nobody waits for it. */
   tryAcquire(): LeasedLane | undefined {
-    if (this.#leased >= this.#state.lanes || this.#waiting.size > 0) return undefined;
+    if (this.#leased.size >= this.#state.lanes || this.#waiting.size > 0) return undefined;
     return this.#lease();
   }
 
   release(lane: LeasedLane): void {
-    this.#leased -= 1;
+    this.#leased.delete(lane.id);
     this.#free.push(lane.id);
     this.#serve();
   }
@@ -80,7 +85,7 @@ export class LanePool {
    * work would stop for others that were told to wait, and nothing would move.
    */
   get isCrowded(): boolean {
-    return this.#leased - this.#resting > this.#state.lanes;
+    return this.#leased.size - this.#resting > this.#state.lanes;
   }
 
   /** A lane waits for its server; until the returned function is called, once, it keeps its place, in which nobody else asks. */
@@ -103,19 +108,19 @@ export class LanePool {
   }
 
   #lease(): LeasedLane {
-    this.#leased += 1;
     const id = this.#free.pop() ?? this.#next++;
+    this.#leased.add(id);
     return { id, thread: id % this.#plan.threads };
   }
 
   #serve(): void {
     for (const waiting of this.#waiting) {
-      if (this.#leased >= this.#state.lanes) return;
+      if (this.#leased.size >= this.#state.lanes) return;
       this.#waiting.delete(waiting);
       waiting.resolve(this.#lease());
     }
     for (const wish of this.#wishes) {
-      if (this.#leased >= this.#state.lanes) return;
+      if (this.#leased.size >= this.#state.lanes) return;
       wish();
     }
   }

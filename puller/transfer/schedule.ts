@@ -72,6 +72,8 @@ export type LaneSample = {
   readonly utilization: number;
   /** Whether somebody waits for a lane. */
   readonly isWanted: boolean;
+  /** Whether the user's limit of bytes per second is used up. */
+  readonly isAtLimit: boolean;
 };
 
 export type LaneState = {
@@ -80,6 +82,8 @@ export type LaneState = {
   readonly sinceBytes: number;
   /** Rate and lanes before the last increase, to be compared with what it brought. */
   readonly before?: { readonly lanes: number; readonly bytesPerSecond: number };
+  /** Whether the user's limit was used up at a look since then. */
+  readonly wasAtLimit: boolean;
   /** No increase before this. */
   readonly holdUntilMs: number;
 };
@@ -96,11 +100,12 @@ const backOffMs = 15_000;
 const busy = 0.75;
 
 export function firstLaneState(lanes: number, nowMs: number): LaneState {
-  return { lanes, sinceMs: nowMs, sinceBytes: 0, holdUntilMs: 0 };
+  return { lanes, sinceMs: nowMs, sinceBytes: 0, wasAtLimit: false, holdUntilMs: 0 };
 }
 
 /** The number of lanes after a look: doubled while that brings more, which shows a limit per connection; else as it was. */
-export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: number): LaneState {
+export function nextLaneState(last: LaneState, sample: LaneSample, mostLanes: number): LaneState {
+  const state = sample.isAtLimit && !last.wasAtLimit ? { ...last, wasAtLimit: true } : last;
   const elapsedMs = sample.nowMs - state.sinceMs;
   if (elapsedMs < sampleMs) return state;
   const bytesPerSecond = ((sample.bytes - state.sinceBytes) * 1000) / elapsedMs;
@@ -108,8 +113,11 @@ export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: n
     lanes: state.lanes,
     sinceMs: sample.nowMs,
     sinceBytes: sample.bytes,
+    wasAtLimit: false,
     holdUntilMs: state.holdUntilMs,
   };
+  // More lanes bring nothing then, and that these bring no more than fewer did is not their fault.
+  if (state.wasAtLimit) return fresh;
   const { before } = state;
   if (before !== undefined && bytesPerSecond < before.bytesPerSecond * leastGain) {
     if (elapsedMs < trialMs) return state;
@@ -132,11 +140,12 @@ export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: n
 
 /** After 429 or 503: half the lanes, and no more for a while. */
 export function backOff(state: LaneState, nowMs: number): LaneState {
-  const { sinceMs, sinceBytes } = state;
+  const { sinceMs, sinceBytes, wasAtLimit } = state;
   return {
     lanes: Math.max(1, Math.floor(state.lanes / 2)),
     sinceMs,
     sinceBytes,
+    wasAtLimit,
     holdUntilMs: nowMs + backOffMs,
   };
 }

@@ -148,8 +148,9 @@ describe("the number of lanes", () => {
     state: LaneState,
     nowMs: number,
     bytes: number,
-    more: { utilization?: number; isWanted?: boolean } = {},
-  ) => nextLaneState(state, { nowMs, bytes, utilization: 0.2, isWanted: true, ...more }, 16);
+    more: { utilization?: number; isWanted?: boolean; isAtLimit?: boolean } = {},
+  ) =>
+    nextLaneState(state, { nowMs, bytes, utilization: 0.2, isWanted: true, isAtLimit: false, ...more }, 16);
   test("doubles while that brings more, and goes back when it does not", () => {
     let state = firstLaneState(2, 0);
     state = look(state, 50, 1_000_000);
@@ -175,6 +176,18 @@ describe("the number of lanes", () => {
     ["a server that has not begun", {}, 0],
   ])("does not grow with %s", (_name, more, bytes) => {
     expect(look(firstLaneState(2, 0), 200, bytes, more).lanes).toBe(2);
+  });
+  test("stays while the user's limit is used up, and fewer lanes that reached it as well are no reason to have less", () => {
+    let state = look(firstLaneState(2, 0), 100, 1_000_000);
+    expect(state.lanes).toBe(4);
+    // Once within a sample is enough, and nothing is held against the four later.
+    state = look(state, 150, 1_100_000, { isAtLimit: true });
+    state = look(state, 200, 1_200_000);
+    state = look(state, 600, 1_300_000, { isAtLimit: true });
+    expect(state.lanes).toBe(4);
+    // Unused again: more are tried at once.
+    state = look(state, 700, 1_400_000);
+    expect(state.lanes).toBe(8);
   });
   test("is halved by 429, and does not grow for a while", () => {
     let state = backOff(firstLaneState(8, 0), 1_000);
@@ -203,7 +216,7 @@ describe("the number of lanes", () => {
           const before = state.lanes;
           state = is429
             ? backOff(state, nowMs)
-            : nextLaneState(state, { nowMs, bytes, utilization, isWanted }, most);
+            : nextLaneState(state, { nowMs, bytes, utilization, isWanted, isAtLimit: false }, most);
           expect(state.lanes).toBeGreaterThanOrEqual(1);
           expect(state.lanes).toBeLessThanOrEqual(most);
           expect(state.lanes).toBeLessThanOrEqual(before * 2);
