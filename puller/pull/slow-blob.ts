@@ -6,7 +6,8 @@ import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
-import { backOffIfAsked, progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
+import { progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
+import { LaneTries } from "./lane-tries.ts";
 
 /** Fills the partial in order; the digest (hex) of what was written. Takes the place of a lane meanwhile. Fails with AppError. */
 export async function slowBlob(
@@ -35,8 +36,10 @@ async function fill(
   await partial.goOn();
   await options.follower?.follow(partial);
   let verifier = await hashWritten(partial, descriptor, signal);
+  const tries = new LaneTries(options.plane.pool);
   await withRetries(
     async (tellProgress) => {
+      if (await tries.beginInTurn(signal)) tellProgress();
       const offset = verifier.bytes;
       if (offset === descriptor.sizeBytes) return;
       try {
@@ -79,11 +82,13 @@ async function fill(
       signal,
       ...(options.clock === undefined ? {} : { clock: options.clock }),
       onRetry: (error, attempt, waitMs) => {
-        backOffIfAsked(options.plane.pool, error);
+        tries.pause(error);
         options.onRetry(error, attempt, waitMs);
       },
     },
-  );
+  ).finally(() => {
+    tries.end();
+  });
   return verifier.finish();
 }
 

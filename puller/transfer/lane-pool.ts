@@ -12,7 +12,7 @@ import {
 /** A lane that somebody has. Given back by `release`. */
 export type LeasedLane = { readonly id: number; readonly thread: number };
 
-type Waiting = { readonly resolve: (lane: LeasedLane) => void; readonly reject: (error: unknown) => void };
+type Waiting<T> = { readonly resolve: (value: T) => void };
 
 export class LanePool {
   readonly #plan: Pick<TransferPlan, "threads" | "mostLanes">;
@@ -21,7 +21,9 @@ export class LanePool {
   #next = 0;
   readonly #leased = new Set<number>();
   #resting = 0;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<Waiting<LeasedLane>>();
+  /** Lanes that have rested. They go before those who wait for a lane. */
+  readonly #returning = new Set<Waiting<undefined>>();
   /** Blobs that would take more lanes if there were some. */
   readonly #wishes = new Set<() => void>();
 
@@ -45,21 +47,7 @@ export class LanePool {
     signal.throwIfAborted();
     const lane = this.tryAcquire();
     if (lane !== undefined) return lane;
-    return new Promise((resolve, reject) => {
-      const abort = (): void => {
-        this.#waiting.delete(waiting);
-        reject(signal.reason as Error);
-      };
-      const waiting: Waiting = {
-        resolve: (given) => {
-          signal.removeEventListener("abort", abort);
-          resolve(given);
-        },
-        reject,
-      };
-      signal.addEventListener("abort", abort, { once: true });
-      this.#waiting.add(waiting);
-    });
+    return this.#queue(this.#waiting, signal);
   }
 
   /** A lane, if one is free now and nobody waits for it. */
@@ -91,9 +79,24 @@ export class LanePool {
   /** A lane waits for its server; until the returned function is called, once, it keeps its place, in which nobody else asks. */
   rest(): () => void {
     this.#resting += 1;
+    this.#serveReturning();
     return () => {
       this.#resting -= 1;
     };
+  }
+
+  /**
+   * Ends the rest of a lane, in place of the function that `rest` gave, once fewer lanes work than may. True when that had to be
+   * waited for. Where it throws, the lane still rests.
+   */
+  async comeBack(signal: AbortSignal): Promise<boolean> {
+    signal.throwIfAborted();
+    if (this.#returning.size === 0 && this.#hasRoom()) {
+      this.#resting -= 1;
+      return false;
+    }
+    await this.#queue(this.#returning, signal);
+    return true;
   }
 
   look(sample: Omit<LaneSample, "isWanted">): void {
@@ -102,9 +105,31 @@ export class LanePool {
     this.#serve();
   }
 
-  /** A server asked to slow down. */
-  backOff(nowMs: number): void {
-    this.#state = backOff(this.#state, nowMs);
+  /** A server asked for less, in answer to a request of `askedMs`. */
+  backOff(nowMs: number, askedMs: number): void {
+    this.#state = backOff(this.#state, nowMs, askedMs);
+  }
+
+  async #queue<T>(queue: Set<Waiting<T>>, signal: AbortSignal): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        queue.delete(waiting);
+        reject(signal.reason as Error);
+      };
+      const waiting: Waiting<T> = {
+        resolve: (given) => {
+          signal.removeEventListener("abort", abort);
+          resolve(given);
+        },
+      };
+      signal.addEventListener("abort", abort, { once: true });
+      queue.add(waiting);
+    });
+  }
+
+  /** Whether one more lane of those that rest may work. */
+  #hasRoom(): boolean {
+    return this.#leased.size - this.#resting < this.#state.lanes;
   }
 
   #lease(): LeasedLane {
@@ -113,7 +138,18 @@ export class LanePool {
     return { id, thread: id % this.#plan.threads };
   }
 
+  /** Lets lanes come back, as many as there is room for. */
+  #serveReturning(): void {
+    for (const returning of this.#returning) {
+      if (!this.#hasRoom()) return;
+      this.#returning.delete(returning);
+      this.#resting -= 1;
+      returning.resolve(undefined);
+    }
+  }
+
   #serve(): void {
+    this.#serveReturning();
     for (const waiting of this.#waiting) {
       if (this.#leased.size >= this.#state.lanes) return;
       this.#waiting.delete(waiting);

@@ -86,6 +86,8 @@ export type LaneState = {
   readonly wasAtLimit: boolean;
   /** No increase before this. */
   readonly holdUntilMs: number;
+  /** When a server last had them halved. */
+  readonly backedOffMs: number;
 };
 
 /** A rate is judged over at least this long, milliseconds. */
@@ -100,7 +102,14 @@ const backOffMs = 15_000;
 const busy = 0.75;
 
 export function firstLaneState(lanes: number, nowMs: number): LaneState {
-  return { lanes, sinceMs: nowMs, sinceBytes: 0, wasAtLimit: false, holdUntilMs: 0 };
+  return {
+    lanes,
+    sinceMs: nowMs,
+    sinceBytes: 0,
+    wasAtLimit: false,
+    holdUntilMs: 0,
+    backedOffMs: Number.NEGATIVE_INFINITY,
+  };
 }
 
 /** The number of lanes after a look: doubled while that brings more, which shows a limit per connection; else as it was. */
@@ -115,6 +124,7 @@ export function nextLaneState(last: LaneState, sample: LaneSample, mostLanes: nu
     sinceBytes: sample.bytes,
     wasAtLimit: false,
     holdUntilMs: state.holdUntilMs,
+    backedOffMs: state.backedOffMs,
   };
   // More lanes bring nothing then, and that these bring no more than fewer did is not their fault.
   if (state.wasAtLimit) return fresh;
@@ -138,14 +148,19 @@ export function nextLaneState(last: LaneState, sample: LaneSample, mostLanes: nu
   };
 }
 
-/** After 429 or 503: half the lanes, and no more for a while. */
-export function backOff(state: LaneState, nowMs: number): LaneState {
-  const { sinceMs, sinceBytes, wasAtLimit } = state;
+/**
+ * After 429 or 503: half the lanes, and no more for a while. Once for all requests that were on their way at that time, as that of
+ * `askedMs` may have been: what more of them are answered so says nothing about the half.
+ */
+export function backOff(state: LaneState, nowMs: number, askedMs: number): LaneState {
+  const { lanes, sinceMs, sinceBytes, wasAtLimit, backedOffMs } = state;
+  const isNew = askedMs > backedOffMs;
   return {
-    lanes: Math.max(1, Math.floor(state.lanes / 2)),
+    lanes: isNew ? Math.max(1, Math.floor(lanes / 2)) : lanes,
     sinceMs,
     sinceBytes,
     wasAtLimit,
     holdUntilMs: nowMs + backOffMs,
+    backedOffMs: isNew ? nowMs : backedOffMs,
   };
 }
