@@ -9,15 +9,15 @@ import { startBlobServer, type BlobServer } from "../../registry/blob-server.ts"
 import { runPuller, type PullerRun } from "../run-puller.ts";
 import { journalPlace } from "../../../puller/store/journal.ts";
 import { expectNoWrongByte, sha256 } from "../store-assertions.ts";
-import { fileSystems, mountVolume, volumeObstacle, type Volume } from "../store/volumes.ts";
+import { askedFileSystem, mountVolume, volumeObstacle, type Volume } from "../store/volumes.ts";
 import { expectModel, noise, pieceBytes, seededRandom, smallPull, smallTuning } from "./small-pulls.ts";
 
 /** A few seeded calls for each failure; every occurrence by OCIMODEL_SYSCALLS=all. */
 const isFull = process.env["OCIMODEL_SYSCALLS"] === "all";
 const seed = process.env["OCIMODEL_SEED"] ?? randomBytes(4).toString("hex");
 
-/** What the stores are on: tmpfs, ext4 or overlay, mounted for this by OCIMODEL_FILE_SYSTEM; else what the machine has. */
-const fileSystem = fileSystems.find((kind) => kind === process.env["OCIMODEL_FILE_SYSTEM"]);
+/** What the stores are on: a file system mounted for this by OCIMODEL_FILE_SYSTEM; else what the machine has. */
+const fileSystem = askedFileSystem();
 
 const large = { name: "large.safetensors", content: noise("system calls", 1_200_000) };
 const files = [large, { name: "small.json", content: Buffer.from("{}\n") }];

@@ -5,17 +5,42 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-export type FileSystem = "tmpfs" | "ext4" | "overlay";
+/** Those that are on a disk, which a file stands for. */
+export type DiskFileSystem = "ext4" | "xfs" | "btrfs";
+export type FileSystem = "tmpfs" | "overlay" | DiskFileSystem;
 export type Volume = {
   readonly path: string;
-  /** What an ext4 volume is on: a file. */
+  /** What the volume of a disk is on: a file. */
   readonly image?: string;
   /** Mounts it again, with these options. */
   remount(options: string): void;
   unmount(): void;
 };
 
+/** Those that every run goes through. */
 export const fileSystems: readonly FileSystem[] = ["tmpfs", "ext4", "overlay"];
+
+/** How disks are made; `leastBytes`: a smaller one is refused, or would take no model. */
+const disks: Readonly<
+  Record<
+    DiskFileSystem,
+    { readonly make: (inodes: number) => readonly string[]; readonly leastBytes: number }
+  >
+> = {
+  ext4: { make: (inodes) => ["-q", "-N", String(inodes), "-m", "0"], leastBytes: 0 },
+  xfs: { make: () => ["-q"], leastBytes: 320 * 2 ** 20 },
+  btrfs: { make: () => ["-q"], leastBytes: 160 * 2 ** 20 },
+};
+
+/** The file system that OCIMODEL_FILE_SYSTEM names. */
+export function askedFileSystem(): FileSystem | undefined {
+  const asked = process.env["OCIMODEL_FILE_SYSTEM"];
+  return [...fileSystems, "xfs" as const, "btrfs" as const].find((kind) => kind === asked);
+}
+
+export function isDisk(kind: FileSystem): kind is DiskFileSystem {
+  return Object.hasOwn(disks, kind);
+}
 
 function command(name: string, args: readonly string[]): string | undefined {
   const { status, stderr, error } = spawnSync(name, args, { encoding: "utf8" });
@@ -35,7 +60,7 @@ export function quickDirectory(): string {
   return bavail * bsize > 512 * 2 ** 20 ? memory : tmpdir();
 }
 
-/** Mounts a volume of `sizeBytes` and, where it can be said, so many inodes. `options`: further ones of an ext4 volume. */
+/** Mounts a volume of `sizeBytes` and, where it can be said, so many inodes. `options`: further ones of a disk. */
 export function mountVolume(
   kind: FileSystem,
   sizeBytes = 16 * 2 ** 20,
@@ -55,9 +80,11 @@ export function mountVolume(
     case "tmpfs":
       mount(path, "-t", "tmpfs", "-o", `size=${sizeBytes},nr_inodes=${inodes}`, "tmpfs");
       break;
-    case "ext4": {
-      must("truncate", "-s", String(sizeBytes), image);
-      must("mkfs.ext4", "-q", "-N", String(inodes), "-m", "0", image);
+    case "ext4":
+    case "xfs":
+    case "btrfs": {
+      must("truncate", "-s", String(Math.max(sizeBytes, disks[kind].leastBytes)), image);
+      must(`mkfs.${kind}`, ...disks[kind].make(inodes), image);
       mount(path, "-o", ["loop", ...options].join(","), image);
       break;
     }
@@ -73,7 +100,7 @@ export function mountVolume(
   }
   return {
     path,
-    ...(kind === "ext4" ? { image } : {}),
+    ...(isDisk(kind) ? { image } : {}),
     remount: (options) => {
       must("mount", "-o", `remount,${options}`, path);
     },
@@ -84,7 +111,7 @@ export function mountVolume(
   };
 }
 
-/** Mounts the file of an ext4 volume, such as a copy of one; the file stays. */
+/** Mounts the file of a disk, such as a copy of one; the file stays. */
 export function mountImage(image: string, options: readonly string[] = []): Pick<Volume, "path" | "unmount"> {
   const path = mkdtempSync(join(tmpdir(), "ocimodel-image-"));
   must("mount", "-o", ["loop", ...options].join(","), image, path);
@@ -100,8 +127,9 @@ export function mountImage(image: string, options: readonly string[] = []): Pick
 /** Why a file system cannot be mounted here; undefined when it can. */
 export function volumeObstacle(kind: FileSystem): string | undefined {
   if (process.getuid?.() !== 0) return "mounting needs root";
-  if (kind === "ext4" && !existsSync("/sbin/mkfs.ext4") && !existsSync("/usr/sbin/mkfs.ext4")) {
-    return "mkfs.ext4 is not installed";
+  const maker = `mkfs.${kind}`;
+  if (isDisk(kind) && !existsSync(`/sbin/${maker}`) && !existsSync(`/usr/sbin/${maker}`)) {
+    return `${maker} is not installed`;
   }
   try {
     mountVolume(kind).unmount();
