@@ -154,7 +154,8 @@ export function selectionInput(input: PlanInput, resolved = resolvedVariants(inp
     selection: spec.selection ?? {},
     tolerations: (candidate) => tolerationsOf(spec, candidate),
     selectors: templateSelectors(spec),
-    requested: (candidate, placement) => podAmounts({ spec }, { pullerResources: {} }, candidate, placement),
+    requested: (candidate, memoryBytes) =>
+      podAmounts({ spec }, { pullerResources: {} }, candidate, memoryBytes),
     replicas: spec.replicas ?? 1,
     ...(input.current === undefined ? {} : { current: input.current }),
   };

@@ -8,8 +8,7 @@ import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
 import { tuning } from "../transfer/tuning.ts";
-import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
-import { LaneTries } from "./lane-tries.ts";
+import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** A connection this much slower than the others is given up for another one. */
 const slowShare = 0.1;
@@ -103,16 +102,10 @@ export async function rangeBlob(
 
   const fetchPiece = async (lane: LeasedLane, piece: number): Promise<void> => {
     let isOurs = true;
-    let isResting = false;
-    const tries = new LaneTries(plane.pool);
-    const wake = (): void => {
-      if (isResting) resting -= 1;
-      isResting = false;
-    };
+    let wake: (() => void) | undefined;
     await withRetries(
       async (tellProgress) => {
-        wake();
-        tries.begin();
+        wake?.();
         // While this lane waited, another one may have gone on with the piece, or be there to do so.
         if (!isOurs && (plane.pool.isCrowded || !map.claim(piece))) return;
         isOurs = false;
@@ -163,9 +156,14 @@ export async function rangeBlob(
         signal: wanted,
         ...(options.clock === undefined ? {} : { clock: options.clock }),
         onRetry: (error, attempt, waitMs) => {
-          tries.pause(error);
+          backOffIfAsked(plane.pool, error);
+          const leave = plane.pool.rest();
           resting += 1;
-          isResting = true;
+          wake = () => {
+            leave();
+            resting -= 1;
+            wake = undefined;
+          };
           options.onRetry(error, attempt, waitMs);
         },
       },
@@ -174,8 +172,7 @@ export async function rangeBlob(
         if (!over.signal.aborted || own.aborted) throw error;
       })
       .finally(() => {
-        wake();
-        tries.end();
+        wake?.();
       });
   };
 

@@ -5,8 +5,7 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
-import { LaneTries } from "./lane-tries.ts";
+import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
 
 /** Fills the partial in order, going on behind what is there; the digest (hex) of what was written. Fails with AppError. */
 export async function streamBlob(
@@ -20,7 +19,6 @@ export async function streamBlob(
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
   await options.follower?.follow(partial);
   const lane = await plane.pool.acquire(signal);
-  const tries = new LaneTries(plane.pool);
   let blob = plane.newBlob();
   const open = async (): Promise<void> => {
     const { journalOffset } = partial;
@@ -45,8 +43,6 @@ export async function streamBlob(
     await open();
     await withRetries(
       async (tellProgress) => {
-        // While it waited for others, those went on.
-        if (await tries.beginInTurn(signal)) tellProgress();
         const offset = partial.contiguousBytes;
         if (offset === descriptor.sizeBytes) return;
         const { map } = partial;
@@ -92,14 +88,13 @@ export async function streamBlob(
         signal,
         ...(options.clock === undefined ? {} : { clock: options.clock }),
         onRetry: (error, attempt, waitMs) => {
-          tries.pause(error);
+          backOffIfAsked(plane.pool, error);
           options.onRetry(error, attempt, waitMs);
         },
       },
     );
     return await plane.finish(lane.thread, blob);
   } finally {
-    tries.end();
     plane.close(lane.thread, blob);
     plane.pool.release(lane);
   }

@@ -2,7 +2,6 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../oci/errors.ts";
-import { allowanceOf } from "./bandwidth.ts";
 import { connectionSettings, Lane, OpenBlob } from "./lane.ts";
 import { sendFailure, type FromLane, type ThreadSettings, type ToLane } from "./messages.ts";
 
@@ -41,15 +40,7 @@ function take(message: ToLane): void {
       if (lane === undefined) {
         const slabBytes =
           lanes.size === 0 ? settings.slabBytes : Math.min(settings.slabBytes, furtherSlabBytes);
-        const { allowance } = settings;
-        lane = new Lane(
-          {
-            ...connection,
-            allowance: allowance === undefined ? undefined : allowanceOf(allowance, message.lane),
-          },
-          slabBytes,
-          post,
-        );
+        lane = new Lane(connection, slabBytes, post);
         lanes.set(message.lane, lane);
       }
       lane.fetch(message, blobOf(message.blob));

@@ -17,7 +17,8 @@ export type NodeRecord = {
 };
 
 export const nodeRecordFile = join(cacheDirectory, "node.json");
-export const cgroupName = "ocimodel";
+/** Of the first and of the second node: kubelets with a common one kill each other's pods. */
+export const cgroupNames = ["ocimodel", "ocimodel-second"] as const;
 
 /** Folders outside our own that a kubelet, containerd or CNI plugin makes. */
 export const hostPaths = [
@@ -33,13 +34,13 @@ export const hostPaths = [
   "/etc/cni",
 ] as const;
 
-/** Our cgroup in every hierarchy that is mounted. */
+/** Our cgroups in every hierarchy that is mounted. */
 export function cgroupRoots(): readonly string[] {
   return readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .map((line) => line.split(" "))
     .filter(([, , type]) => type === "cgroup" || type === "cgroup2")
-    .map(([, path = ""]) => join(path, cgroupName));
+    .flatMap(([, path = ""]) => cgroupNames.map((name) => join(path, name)));
 }
 
 function subfolders(directory: string): readonly string[] {

@@ -3,11 +3,13 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { runCommand } from "./run-command.ts";
 
-/** All names and addresses of the one real node; made and removed together. */
+/** All names and addresses of the real nodes; made and removed together. */
 export const network = {
   nodeLink: "ocimodel-node",
   nodePeer: "ocimodel-peer",
   nodeAddress: "10.244.254.1",
+  /** Of a second node. */
+  secondAddress: "10.244.254.2",
   bridge: "ocimodel-pods",
   podGateway: "10.244.0.1",
   podSubnet: "10.244.0.0/24",
@@ -26,7 +28,8 @@ export async function makeNetwork(): Promise<{ readonly ipForward: string }> {
   const ipForward = readFileSync(forwarding, "utf8").trim();
   writeFileSync(forwarding, "1");
   await ip("link", "add", network.nodeLink, "type", "veth", "peer", "name", network.nodePeer);
-  await ip("address", "add", `${network.nodeAddress}/32`, "dev", network.nodeLink);
+  for (const address of [network.nodeAddress, network.secondAddress])
+    await ip("address", "add", `${address}/32`, "dev", network.nodeLink);
   await ip("link", "set", network.nodeLink, "up");
   await ip("link", "set", network.nodePeer, "up");
   await ip("link", "add", network.bridge, "type", "bridge");

@@ -43,6 +43,7 @@ export type ServingPod = {
   readonly uid: string;
   readonly address: string;
   readonly isReady: boolean;
+  readonly node: string;
   /** Digest of the manifest that it was made for. */
   readonly digest: string;
 };
@@ -54,6 +55,7 @@ type PodList = {
       readonly uid: string;
       readonly annotations?: Readonly<Record<string, string>>;
     };
+    readonly spec: { readonly nodeName?: string };
     readonly status?: {
       readonly podIP?: string;
       readonly conditions?: readonly { readonly type: string; readonly status: string }[];
@@ -65,10 +67,11 @@ type PodList = {
 export async function serversOf({ kubectl }: FlowGround, model: string): Promise<readonly ServingPod[]> {
   const selector = `ocimodel.dev/model=${model},app.kubernetes.io/component=server`;
   const { items } = JSON.parse(await kubectl("get", "pods", "-l", selector, "-o", "json")) as PodList;
-  return items.map(({ metadata, status }) => ({
+  return items.map(({ metadata, spec, status }) => ({
     name: metadata.name,
     uid: metadata.uid,
     address: status?.podIP ?? "",
+    node: spec.nodeName ?? "",
     isReady: status?.conditions?.some((each) => each.type === "Ready" && each.status === "True") === true,
     digest: metadata.annotations?.["ocimodel.dev/digest"] ?? "",
   }));

@@ -1,4 +1,4 @@
-// The ground that flows run on: one cluster with one node, an open registry, one with credentials, the chart installed twice over
+// The ground that flows run on: one cluster with one node or two, an open registry, one with credentials, the chart installed twice over
 // (two replicas), and short words for what a user does with kubectl.
 
 import { randomBytes } from "node:crypto";
@@ -51,13 +51,16 @@ const leftovers: readonly Resource[] = [
 
 export type FlowGround = Awaited<ReturnType<typeof startFlowGround>>;
 
-/** Starts everything; ready when the chart's Deployment is. */
-export async function startFlowGround() {
+/** Starts everything; ready when the chart's Deployment is. With `secondNode` there are two nodes, which have the same images. */
+export async function startFlowGround({ secondNode = false }: { readonly secondNode?: boolean } = {}) {
   const archives = await Promise.all((["operator", "puller", "engine"] as const).map(imageArchive));
-  const cluster = await startCluster({ auditLog: true });
+  const cluster = await startCluster({ auditLog: true, secondNode });
   const registries: TestRegistry[] = [];
   try {
-    for (const { archivePath } of archives) await cluster.node.loadImage(archivePath);
+    for (const { archivePath } of archives) {
+      await cluster.node.loadImage(archivePath);
+      await cluster.secondNode?.loadImage(archivePath);
+    }
     const open = await startRegistry({
       namespace: await cluster.node.attachNamespace("open"),
       directory: cluster.node.directory,

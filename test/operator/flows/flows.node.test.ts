@@ -3,7 +3,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cgroupName } from "../../cluster/node-cleanup.ts";
+import { cgroupNames } from "../../cluster/node-cleanup.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { describeNode } from "../../cluster/suites.ts";
 import { sentences, systemNamespace } from "../../demo/demo.ts";
@@ -24,7 +24,7 @@ function processesOfNode(text: string): readonly { readonly pid: number; readonl
     .flatMap((name) => {
       try {
         const command = readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " ");
-        const isOurs = readFileSync(`/proc/${name}/cgroup`, "utf8").includes(cgroupName);
+        const isOurs = readFileSync(`/proc/${name}/cgroup`, "utf8").includes(cgroupNames[0]);
         if (!isOurs || !command.includes(text)) return [];
         const resident = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${name}/status`, "utf8"));
         return [{ pid: Number(name), residentMiB: Math.round(Number(resident?.[1] ?? 0) / 1024) }];
@@ -478,13 +478,7 @@ describeNode("flows on a real node", () => {
         },
       },
     });
-    const resources = {
-      cpu: "8",
-      memory: "64Gi",
-      pods: "10",
-      "ephemeral-storage": "100Gi",
-      "nvidia.com/gpu": "1",
-    };
+    const resources = { cpu: "8", memory: "64Gi", pods: "10", "nvidia.com/gpu": "1" };
     await kubectl(
       "patch",
       "node",
