@@ -3,7 +3,8 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { pino, type DestinationStream, type Logger } from "pino";
-import { commandNames, parseCommandLine, type CommandLine } from "./command-line.ts";
+import { parseCommandLine, type CommandLine } from "./command-line.ts";
+import { commandNames } from "./command-options.ts";
 import { version, type Command, type Result, type World } from "./commands/command.ts";
 import { contractVersion, isRetryable, type TerminationMessage } from "./contract.ts";
 import { AppError } from "./oci/errors.ts";

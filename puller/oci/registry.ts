@@ -1,19 +1,20 @@
 // The registry client: manifests, small blobs, blob streams and tags, with authentication and mirrors. Verifies all it returns whole.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 
+import { checkBlobAnswer } from "./blob-answer.ts";
 import { parseChallenges } from "./challenge.ts";
 import { credentialFor, type CredentialEntry } from "./credentials.ts";
 import { digestOf, isDigest, verifyBytes } from "./digest.ts";
-import { canonicalHost, canonicalRegistry } from "./host.ts";
-import { isSameOrigin, judgeUrl, type EgressContext } from "./egress.ts";
-import { AppError, FastPathRefused, RangeRefused } from "./errors.ts";
+import { isSameOrigin, judgeUrl } from "./egress.ts";
+import { Endpoints, urlAt, type Endpoint, type EndpointOptions } from "./endpoints.ts";
+import { AppError, FastPathRefused } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { mediaTypes, parseManifest } from "./manifest.ts";
+import { nextPage } from "./next-page.ts";
 import { referrersAccept, referrersAt } from "./referrers.ts";
-import { formatReference, manifestName, shownReference } from "./reference.ts";
+import { formatReference, manifestName } from "./reference.ts";
 import { defaultRetryPolicy, withRetries, type RetryClock, type RetryPolicy } from "./retry.ts";
-import { parseContentRange } from "./content-range.ts";
-import { readCapped, refuseEncoding, statusError, type Asked } from "./status.ts";
+import { readCapped, statusError, type Asked } from "./status.ts";
 import { parseJsonObject } from "./strict-json.ts";
 import { basicAuthorization, pullScope, pushScope, TokenCache } from "./token.ts";
 import {
@@ -42,16 +43,10 @@ import type {
   WriteRequest,
 } from "./types.ts";
 
-export type RegistryOptions = {
+export type RegistryOptions = EndpointOptions & {
   readonly credentials?: readonly CredentialEntry[];
   /** PEM files, added to the system's authorities. */
   readonly caFiles?: readonly string[];
-  /** `host[:port]` of registries that are asked by plain http. No other host ever is. */
-  readonly plainHTTPHosts?: readonly string[];
-  /** Tried in order before the registry itself. */
-  readonly mirrors?: readonly { readonly host: string; readonly url: string }[];
-  /** Token servers and redirect targets that are allowed although they are not public. */
-  readonly trustedHosts?: readonly string[];
   readonly connectTimeoutMs?: number;
   /** No byte for this long, before the first one too, is a failure, milliseconds. */
   readonly stallTimeoutMs?: number;
@@ -63,22 +58,9 @@ export type RegistryOptions = {
   readonly onRetry?: RetryListener;
 };
 
-/** Where a repository is asked for: the registry itself or one of its mirrors. */
-type Endpoint = {
-  /** Ends in `/v2`. */
-  readonly base: string;
-  readonly context: EgressContext;
-  readonly credentialHost: string;
-  /** Host that a mirror is asked on behalf of. */
-  readonly onBehalfOf?: string;
-};
-
 /** What storage behind a redirect answers when the signature of its URL has run out; a new redirect has a new one. */
 const expiredStatuses: ReadonlySet<number> = new Set([400, 401, 403]);
 const manifestAccept = Object.values(mediaTypes).join(", ");
-/** Docker Hub's registry has another name than its references. */
-const dockerHubRegistry = "registry-1.docker.io";
-
 /** A request to a registry, and what it is sent for. */
 type Request = {
   readonly method: Method;
@@ -95,9 +77,7 @@ class HttpRegistry implements WritableRegistry {
   readonly #options: RegistryOptions;
   readonly #transport: Transport;
   readonly #tokens: TokenCache;
-  readonly #trustedHosts: ReadonlySet<string>;
-  readonly #plainHTTPHosts: ReadonlySet<string>;
-  readonly #mirrors: readonly { readonly host: string; readonly url: URL }[];
+  readonly #endpoints: Endpoints;
   /** Registries that take Basic credentials themselves. */
   readonly #basic = new Set<string>();
 
@@ -111,22 +91,13 @@ class HttpRegistry implements WritableRegistry {
       environment: options.environment ?? {},
     });
     this.#tokens = new TokenCache(this.#transport);
-    this.#trustedHosts = new Set(
-      (options.trustedHosts ?? []).map((host) => parseHost(host, "--trusted-host")),
-    );
-    this.#plainHTTPHosts = new Set(
-      (options.plainHTTPHosts ?? []).map((host) => parseHost(host, "--plain-http")),
-    );
-    this.#mirrors = (options.mirrors ?? []).map(({ host, url }) => ({
-      host: parseHost(host, "--mirror"),
-      url: parseMirror(host, url),
-    }));
+    this.#endpoints = new Endpoints(options);
   }
 
   async fetchManifest(reference: Reference, signal: AbortSignal): Promise<Manifest | Index> {
     return this.#retrying(signal, async () =>
-      this.#atAnyEndpoint(this.#endpoints(reference), signal, async (endpoint) => {
-        const url = this.#url(endpoint, reference, `manifests/${manifestName(reference)}`);
+      this.#atAnyEndpoint(this.#endpoints.all(reference), signal, async (endpoint) => {
+        const url = urlAt(endpoint, reference, `manifests/${manifestName(reference)}`);
         const { answer } = await this.#authorized(
           endpoint,
           reference,
@@ -205,7 +176,7 @@ class HttpRegistry implements WritableRegistry {
     signal: AbortSignal,
   ): Promise<BlobAnswer<A>> {
     const ways: readonly [...Endpoint[], Endpoint] =
-      range.skipsMirrors === true ? [this.#origin(reference)] : this.#endpoints(reference);
+      range.skipsMirrors === true ? [this.#endpoints.origin(reference)] : this.#endpoints.all(reference);
     return this.#atAnyEndpoint(ways, signal, async (endpoint) => {
       const isRange = range.offset > 0 || range.endExclusive !== undefined;
       // Always closed: there are registries that answer an open range with 416.
@@ -214,7 +185,7 @@ class HttpRegistry implements WritableRegistry {
         accept: "*/*",
         ...(isRange ? { range: `bytes=${range.offset}-${last}` } : {}),
       };
-      const url = this.#url(endpoint, reference, `blobs/${descriptor.digest}`);
+      const url = urlAt(endpoint, reference, `blobs/${descriptor.digest}`);
       const get = async (): Promise<Landed<A>> =>
         this.#authorized(endpoint, reference, url, headers, "blob", ask, signal);
       let landed = await get();
@@ -227,10 +198,10 @@ class HttpRegistry implements WritableRegistry {
   }
 
   async listTags(reference: Reference, signal: AbortSignal): Promise<readonly string[]> {
-    const endpoint = this.#origin(reference);
+    const endpoint = this.#endpoints.origin(reference);
     const tags: string[] = [];
     let bytes = 0;
-    let next: URL | undefined = this.#url(endpoint, reference, "tags/list?n=1000");
+    let next: URL | undefined = urlAt(endpoint, reference, "tags/list?n=1000");
     for (let page = 0; next !== undefined; page += 1) {
       if (page === limits.tagPages || bytes > limits.tagListBytes) {
         const most = page === limits.tagPages ? `${limits.tagPages} pages` : `${limits.tagListBytes} bytes`;
@@ -274,9 +245,9 @@ class HttpRegistry implements WritableRegistry {
   ): Promise<readonly Descriptor[]> {
     let hasAnswer = false;
     let failure: unknown;
-    for (const endpoint of this.#endpoints(reference)) {
+    for (const endpoint of this.#endpoints.all(reference)) {
       const ask = async (path: string | URL): Promise<Answer> => {
-        const url = path instanceof URL ? path : this.#url(endpoint, reference, path);
+        const url = path instanceof URL ? path : urlAt(endpoint, reference, path);
         const headers = { accept: referrersAccept };
         const own = this.#transport.ask;
         return (await this.#authorized(endpoint, reference, url, headers, "referrers", own, signal)).answer;
@@ -300,9 +271,9 @@ class HttpRegistry implements WritableRegistry {
   }
 
   async write(reference: Reference, request: WriteRequest, signal: AbortSignal): Promise<WriteAnswer> {
-    const endpoint = this.#origin(reference);
+    const endpoint = this.#endpoints.origin(reference);
     const { method, target, body, mountFrom, answerTimeoutMs } = request;
-    const url = target instanceof URL ? target : this.#url(endpoint, reference, target);
+    const url = target instanceof URL ? target : urlAt(endpoint, reference, target);
     const { answer } = await this.#ask(
       endpoint,
       reference,
@@ -341,31 +312,6 @@ class HttpRegistry implements WritableRegistry {
     });
   }
 
-  #origin(reference: Reference): Endpoint {
-    const host = reference.registry === "docker.io" ? dockerHubRegistry : reference.registry;
-    const registry = new URL(`${this.#plainHTTPHosts.has(reference.registry) ? "http" : "https"}://${host}`);
-    return {
-      base: `${registry.origin}/v2`,
-      context: { registry, trustedHosts: this.#trustedHosts },
-      credentialHost: reference.registry,
-    };
-  }
-
-  #endpoints(reference: Reference): readonly [...Endpoint[], Endpoint] {
-    const mirrors = this.#mirrors
-      .filter(({ host }) => host === reference.registry)
-      .map(({ url }): Endpoint => {
-        const path = url.pathname.replace(/\/+$/, "");
-        return {
-          base: `${url.origin}${path}${path.endsWith("/v2") ? "" : "/v2"}`,
-          context: { registry: new URL(url.origin), trustedHosts: this.#trustedHosts },
-          credentialHost: url.host.toLowerCase(),
-          onBehalfOf: reference.registry,
-        };
-      });
-    return [...mirrors, this.#origin(reference)];
-  }
-
   /** Asks mirrors in their order and then the registry itself; the last one's failure is the answer. */
   async #atAnyEndpoint<T>(
     endpoints: readonly [...Endpoint[], Endpoint],
@@ -381,12 +327,6 @@ class HttpRegistry implements WritableRegistry {
       }
     }
     return ask(endpoints.at(-1) as Endpoint);
-  }
-
-  #url(endpoint: Endpoint, reference: Reference, rest: string): URL {
-    const url = new URL(`${endpoint.base}/${reference.repository}/${rest}`);
-    if (endpoint.onBehalfOf !== undefined) url.searchParams.set("ns", endpoint.onBehalfOf);
-    return url;
   }
 
   /** A GET of `#ask`. */
@@ -467,91 +407,6 @@ class HttpRegistry implements WritableRegistry {
     );
   }
 }
-
-/** A host that a flag names: one that could never match anything is refused, not ignored. */
-function parseHost(text: string, flag: string): string {
-  const host = canonicalRegistry(text);
-  if (host === undefined) {
-    throw new AppError(
-      "InvalidUsage",
-      `${flag} ${JSON.stringify(shownReference(text).slice(0, 100))} is no host; expected host or host:port, without scheme and path`,
-    );
-  }
-  return host;
-}
-
-function parseMirror(host: string, text: string): URL {
-  const full = text.includes("://") ? text : `https://${text}`;
-  const url = URL.canParse(full) ? new URL(full) : undefined;
-  const isGood =
-    url !== undefined &&
-    /^https?:$/.test(url.protocol) &&
-    canonicalHost(url.host) !== undefined &&
-    url.username + url.password + url.search + url.hash === "";
-  if (isGood) return url;
-  // A URL with a user name in it holds a password: it is not shown.
-  const shown = text.includes("@") ? "its URL" : JSON.stringify(text.slice(0, 100));
-  throw new AppError(
-    "InvalidConfiguration",
-    `the mirror of ${host}: ${shown} is no http or https URL without user name and query; expected https://mirror.example.com/path`,
-  );
-}
-
-/** The next page of a list: only at the same origin (a Link header must not lead credentials elsewhere). */
-function nextPage(link: string | undefined, url: URL): URL | undefined {
-  const match = link === undefined ? null : /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(link);
-  if (match === null) return undefined;
-  let next: URL;
-  try {
-    next = new URL(match[1] ?? "", url);
-  } catch {
-    return undefined;
-  }
-  if (!isSameOrigin(next, url)) {
-    throw new AppError("PolicyRefused", `${url.host} continues its tag list at another host`);
-  }
-  return next;
-}
-
-/** Checks a blob's answer against what was asked (RFC 9110 sections 14 and 15.3.7); the digest is the reader's to check. */
-async function checkBlobAnswer<A extends AnswerHead>(
-  answer: A,
-  descriptor: Descriptor,
-  range: BlobRange,
-  isRange: boolean,
-  host: string,
-): Promise<BlobAnswer<A>> {
-  const checked = (offset: number): BlobAnswer<A> => ({ answer, offset });
-  if (answer.status === 200 || (answer.status === 206 && isRange)) {
-    try {
-      refuseEncoding(answer, `blob ${descriptor.digest}`);
-    } catch (error) {
-      await answer.discard();
-      throw error;
-    }
-  }
-  if (answer.status === 200) return checked(0);
-  const context = { host, digest: descriptor.digest, status: answer.status };
-  if (answer.status === 206 && isRange) {
-    const end = range.endExclusive ?? descriptor.sizeBytes;
-    const stated = parseContentRange(header(answer, "content-range"));
-    const isRight =
-      stated?.first === range.offset &&
-      stated.last === end - 1 &&
-      (stated.total === undefined || stated.total === descriptor.sizeBytes);
-    if (isRight) return checked(range.offset);
-    await answer.discard();
-    throw new RangeRefused(`${host} answered another range of ${descriptor.digest} than asked`, { context });
-  }
-  await answer.discard();
-  if (answer.status === 416) {
-    throw new RangeRefused(`${host} has no bytes from ${range.offset} on of ${descriptor.digest} (416)`, {
-      context,
-    });
-  }
-  throw statusError(answer, "blob", host);
-}
-
 /** A client for all registries; it keeps connections and tokens until closed. */
 export function createRegistry(options: RegistryOptions = {}): WritableRegistry {
   return new HttpRegistry(options);

@@ -3,7 +3,8 @@
 import { existsSync, globSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
-import { environmentName, options } from "../../puller/command-line.ts";
+import { environmentName } from "../../puller/command-line.ts";
+import { options } from "../../puller/command-options.ts";
 import { operatorOptions } from "../../operator/command-line.ts";
 import { anchorsOf, blocksOf, codeOf, linksOf, pages, readPage, root } from "./markdown.ts";
 import { clusterPages, exceptions, notRun, pullerPages } from "./not-run.ts";

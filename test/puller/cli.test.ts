@@ -15,7 +15,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { environmentName, options } from "../../puller/command-line.ts";
+import { environmentName } from "../../puller/command-line.ts";
+import { options } from "../../puller/command-options.ts";
 import { waitFor } from "../cluster/run-command.ts";
 import { describeUnless } from "../cluster/suites.ts";
 import { startScriptedRegistry, type Script, type ScriptedRegistry } from "../registry/scripted-registry.ts";
