@@ -9,6 +9,9 @@ import type {
 } from "../../puller/contract.ts";
 import type { KubeObject, ObjectMeta, Resource } from "../kube/types.ts";
 import type { Condition } from "./conditions.ts";
+import type { JsonObject } from "./json.ts";
+
+export type { Json, JsonObject } from "./json.ts";
 
 export const modelResource: Resource = {
   group: "ocimodel.dev",
@@ -73,9 +76,6 @@ export type Requirements = {
 };
 
 /** Passed through to the pod as Kubernetes knows it. */
-export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
-export type JsonObject = { readonly [key: string]: Json };
-
 export type RuntimeSpec = {
   /** Named runtime of the operator's configuration; default: the first that takes the variant's format. */
   readonly name?: string;

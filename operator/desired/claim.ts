@@ -74,7 +74,7 @@ export function wantedClaimName(model: Model): string | undefined {
 }
 
 /** Whether the pods keep the model on a claim, which NodeCache does also when the claim is still to be found. */
-export function usesClaim({ spec }: Model): boolean {
+export function usesClaim({ spec }: Pick<Model, "spec">): boolean {
   return spec.storage?.type === "PersistentVolumeClaim" || spec.storage?.type === "NodeCache";
 }
 

@@ -23,6 +23,7 @@ import {
   variantAnnotation,
   workloadName,
 } from "./names.ts";
+import { withOwnDevices } from "./own-devices.ts";
 import { pullContainer } from "./pull-container.ts";
 import { patchTemplate } from "./patch-template.ts";
 import {
@@ -287,7 +288,11 @@ export function workloadDeployment(input: WorkloadInput): KubeObject {
             ? { maxSurge: 0, maxUnavailable: 1 }
             : { maxSurge: 1, maxUnavailable: 0 },
       },
-      template: patchTemplate(template, model.spec.template),
+      template: withOwnDevices(
+        patchTemplate(template, model.spec.template),
+        placement,
+        placement.deviceClaim === undefined ? undefined : claimTemplateName(model, placement.deviceClaim),
+      ),
     },
   };
   return withAppliedHash(deployment as unknown as KubeObject);

@@ -1,6 +1,6 @@
 // Lays a user's patch over a pod template as a strategic merge would. Pure.
 
-import type { Json, JsonObject } from "../api/model.ts";
+import { isMap, listAt, type Json, type JsonObject } from "../api/json.ts";
 import { pullContainerName } from "./names.ts";
 
 /** Lists whose items are merged by the named field; all other lists are replaced, but those below and node selector terms. */
@@ -34,7 +34,7 @@ const affinities: ReadonlySet<string> = new Set([
 /** What is left of a field that a patch deletes: of affinity what is required, since the verdicts rely on it. */
 function leftOf(key: string, before: Json | undefined): Json | undefined {
   if (key === required || key === "nodeSelectorTerms" || key === "tolerations") return before;
-  if (!affinities.has(key) || !isObject(before)) return undefined;
+  if (!affinities.has(key) || !isMap(before)) return undefined;
   const left = Object.entries(before).flatMap(([name, value]) => {
     const kept = leftOf(name, value);
     return kept === undefined ? [] : [[name, kept] as const];
@@ -48,34 +48,25 @@ function leftOf(key: string, before: Json | undefined): Json | undefined {
  */
 const allowedPullFields: ReadonlySet<string> = new Set(["name", "resources", "imagePullPolicy"]);
 
-function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function mergeLists(base: readonly Json[], patch: readonly Json[], key: string): readonly Json[] {
   const result = [...base];
   for (const item of patch) {
     // Not of the shape that it should have: the API server says so better.
-    if (!isObject(item)) {
+    if (!isMap(item)) {
       result.push(item);
       continue;
     }
-    const index = result.findIndex((each) => isObject(each) && each[key] === item[key]);
+    const index = result.findIndex((each) => isMap(each) && each[key] === item[key]);
     const found = result[index];
     if (item["$patch"] === "delete") {
       if (index !== -1) result.splice(index, 1);
-    } else if (isObject(found)) {
+    } else if (isMap(found)) {
       result[index] = mergeObjects(found, item);
     } else {
       result.push(mergeObjects({}, item));
     }
   }
   return result;
-}
-
-function listAt(term: JsonObject, key: string): readonly Json[] {
-  const list = term[key];
-  return Array.isArray(list) ? (list as readonly Json[]) : [];
 }
 
 /**
@@ -85,14 +76,18 @@ function listAt(term: JsonObject, key: string): readonly Json[] {
 function pairTerms(base: readonly Json[], patch: readonly Json[]): readonly Json[] {
   const keys = ["matchExpressions", "matchFields"];
   // A term without requirements matches nothing, and so would a pair with it.
-  const terms = patch.filter(isObject).filter((term) => keys.some((key) => listAt(term, key).length > 0));
-  if (terms.length === 0 || !patch.every(isObject)) return patch;
-  return base.filter(isObject).flatMap((one) =>
-    terms.map((other) => {
-      const pair = keys.map((key) => [key, [...listAt(one, key), ...listAt(other, key)]] as const);
-      return Object.fromEntries(pair.filter(([, list]) => list.length > 0));
-    }),
-  );
+  const terms = patch
+    .filter((each) => isMap(each))
+    .filter((term) => keys.some((key) => listAt(term, key).length > 0));
+  if (terms.length === 0 || !patch.every((each) => isMap(each))) return patch;
+  return base
+    .filter((each) => isMap(each))
+    .flatMap((one) =>
+      terms.map((other) => {
+        const pair = keys.map((key) => [key, [...listAt(one, key), ...listAt(other, key)]] as const);
+        return Object.fromEntries(pair.filter(([, list]) => list.length > 0));
+      }),
+    );
 }
 
 function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
@@ -103,7 +98,7 @@ function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
       const left = leftOf(key, before);
       if (left === undefined) delete result[key];
       else result[key] = left;
-    } else if (isObject(value)) result[key] = mergeObjects(isObject(before) ? before : {}, value);
+    } else if (isMap(value)) result[key] = mergeObjects(isMap(before) ? before : {}, value);
     else if (Array.isArray(value) && Array.isArray(before)) {
       const mergeKey = mergeKeys[key];
       if (addedLists.has(key)) result[key] = [...before, ...(value as readonly Json[])];
@@ -123,12 +118,12 @@ function mergeObjects(base: JsonObject, patch: JsonObject): JsonObject {
 function allowed(patch: JsonObject): JsonObject {
   const { spec, ...others } = patch;
   // The schema lets nothing else through; null would take the whole pod away.
-  if (!isObject(spec)) return others;
+  if (!isMap(spec)) return others;
   const { initContainers, ...otherFields } = spec;
   // Without its puller the runtime would see an empty directory.
   if (!Array.isArray(initContainers)) return { ...others, spec: otherFields };
   const items = (initContainers as readonly Json[]).map((container) => {
-    if (!isObject(container) || container["name"] !== pullContainerName) return container;
+    if (!isMap(container) || container["name"] !== pullContainerName) return container;
     return Object.fromEntries(Object.entries(container).filter(([key]) => allowedPullFields.has(key)));
   });
   return { ...others, spec: { ...otherFields, initContainers: items } };

@@ -2,7 +2,9 @@
 
 import { progressPort } from "../../puller/contract.ts";
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
-import type { JsonObject } from "../api/model.ts";
+import type { JsonObject, Model } from "../api/model.ts";
+import type { OperatorConfiguration } from "../configuration.ts";
+import { diskResource } from "../hardware/pod-requests.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
 import { modelVolumeName, pullContainerName, storeMountPath } from "./names.ts";
 import {
@@ -20,12 +22,22 @@ type PullInput = Pick<WorkloadInput, "model" | "configuration" | "artifact"> & {
   readonly storage: StoragePlan;
 };
 
+/** What it requests: its own, and what the volume costs the node, or the scheduler would choose one whose disk cannot take the model. */
+export function pullContainerResources(
+  model: Pick<Model, "spec">,
+  configuration: Pick<OperatorConfiguration, "pullerResources">,
+  { memoryBytes, ephemeralStorageBytes }: Pick<StoragePlan, "memoryBytes" | "ephemeralStorageBytes">,
+): JsonObject {
+  const resources = withVolumeMemory(pullerResources(model, configuration), memoryBytes);
+  if (ephemeralStorageBytes === 0) return resources;
+  const requests = (resources["requests"] ?? {}) as JsonObject;
+  return { ...resources, requests: { [diskResource]: bytesQuantity(ephemeralStorageBytes), ...requests } };
+}
+
 /** The complete container. */
 export function pullContainer(input: PullInput): JsonObject {
   const { model, configuration, artifact, storage } = input;
   const { include = [], exclude = [], concurrency, bandwidthLimit } = model.spec.puller ?? {};
-  const resources = withVolumeMemory(pullerResources(model, configuration), storage.memoryBytes);
-  const requests = (resources["requests"] ?? {}) as JsonObject;
   return {
     name: pullContainerName,
     image: configuration.pullerImage,
@@ -45,14 +57,7 @@ export function pullContainer(input: PullInput): JsonObject {
     ].map(literal),
     ...pullerEnvironment(configuration),
     ports: [{ containerPort: progressPort, name: "progress", protocol: "TCP" }],
-    // The scheduler must not choose a node whose disk cannot take the model.
-    resources:
-      storage.ephemeralStorageBytes === 0
-        ? resources
-        : {
-            ...resources,
-            requests: { "ephemeral-storage": bytesQuantity(storage.ephemeralStorageBytes), ...requests },
-          },
+    resources: pullContainerResources(model, configuration, storage),
     securityContext: containerSecurityContext,
     terminationMessagePolicy: "File",
     volumeMounts: [

@@ -1,18 +1,17 @@
-// What the scheduler counts of a pod before the pod is rendered: CPU and RAM of the puller, the runtime and what a template adds. Pure.
+// What the scheduler counts of a pod before the pod is rendered: all that the puller, the runtime and what a template adds request. Pure.
 
 import type { JsonObject, Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import { podRequests, type PodSpecRequests } from "../hardware/pod-requests.ts";
-import type { Candidate } from "../selection/types.ts";
+import { isOtherResource, podRequests, type PodSpecRequests } from "../hardware/pod-requests.ts";
+import type { Candidate, Placement, PodAmounts } from "../selection/types.ts";
 import { runtimeResources, runtimeSettings } from "./deployment.ts";
 import { usesImageVolume } from "./image-volume.ts";
 import { pullContainerName, runtimeContainerName } from "./names.ts";
 import { patchTemplate } from "./patch-template.ts";
-import { pullerResources } from "./puller-container.ts";
-import { withVolumeMemory } from "./storage.ts";
-import { statedBytes, volumeNeed } from "./volume-need.ts";
+import { pullContainerResources } from "./pull-container.ts";
+import { volumeAmounts } from "./storage.ts";
+import { withOwnDevices } from "./own-devices.ts";
 
-export type PodAmounts = { readonly cpuMillis: number; readonly memoryBytes: number };
 type Container = NonNullable<PodSpecRequests["containers"]>[number] & {
   readonly resources?: { readonly limits?: Readonly<Record<string, string | number>> };
 };
@@ -24,20 +23,20 @@ function defaulted<T extends Container>(container: T): T {
 }
 
 /**
- * What a pod of the candidate requests in all when RAM of `memoryBytes` is estimated for it. Init containers run before the others, so
+ * What a pod of the candidate requests in all where the placement estimates RAM and asks for devices. Init containers run before the others, so
  * the larger of both counts.
  */
 export function podAmounts(
   model: Pick<Model, "spec">,
   configuration: Pick<OperatorConfiguration, "pullerResources">,
   { variant, artifact, runtime }: Candidate,
-  memoryBytes: number,
+  placement: Pick<Placement, "memoryBytes" | "deviceResource">,
 ): PodAmounts {
-  if (runtime === undefined) return { cpuMillis: 0, memoryBytes };
-  const isInMemory = model.spec.storage?.medium === "Memory";
-  const volumeBytes = isInMemory ? (statedBytes(model) ?? volumeNeed(artifact).limit) : 0;
+  if (runtime === undefined) return { cpuMillis: 0, memoryBytes: placement.memoryBytes, others: {} };
+  const { diskBytes: ephemeralStorageBytes, memoryBytes } = volumeAmounts(model, artifact);
+  const storage = { ephemeralStorageBytes, memoryBytes };
   const settings = runtimeSettings({ model, variantName: variant.name });
-  const input = { placement: { memoryBytes }, runtime, storage: { memoryBytes: volumeBytes } };
+  const input = { placement, runtime, storage };
   const template: JsonObject = {
     spec: {
       // A node that mounts the model itself runs no puller.
@@ -46,19 +45,29 @@ export function podAmounts(
         : [
             {
               name: pullContainerName,
-              resources: withVolumeMemory(pullerResources(model, configuration), volumeBytes),
+              resources: pullContainerResources(model, configuration, storage),
             },
           ],
       containers: [{ name: runtimeContainerName, resources: runtimeResources(input, settings) }],
     },
   };
-  const spec = patchTemplate(template, model.spec.template)["spec"] as unknown as PodSpecRequests;
-  const { cpu = 0, memory = 0 } = podRequests({
+  const patched = withOwnDevices(patchTemplate(template, model.spec.template), placement);
+  const spec = patched["spec"] as unknown as PodSpecRequests;
+  const {
+    cpu: cpuMillis = 0,
+    memory: patchedBytes = 0,
+    ...others
+  } = podRequests({
     ...spec,
     containers: listOf(spec.containers).map(defaulted),
     initContainers: listOf(spec.initContainers).map(defaulted),
   });
-  return { cpuMillis: cpu, memoryBytes: memory };
+  return {
+    cpuMillis,
+    memoryBytes: patchedBytes,
+    // Of what the scheduler passes over the API server takes no request.
+    others: Object.fromEntries(Object.entries(others).filter(([name]) => isOtherResource(name))),
+  };
 }
 
 /** What a template patch left of a list of containers: the API server refuses the pod of what is none. */

@@ -2,10 +2,10 @@
 
 import { modelDirectoryName } from "../../puller/contract.ts";
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
-import type { JsonObject } from "../api/model.ts";
+import type { JsonObject, Model } from "../api/model.ts";
 import { parseQuantity } from "../kube/quantity.ts";
 import { bytesQuantity } from "./bytes-quantity.ts";
-import { claimLabelValue, claimSharing, wantedClaimName, type Sharing } from "./claim.ts";
+import { claimLabelValue, claimSharing, usesClaim, wantedClaimName, type Sharing } from "./claim.ts";
 import { usesImageVolume } from "./image-volume.ts";
 import { claimLabel, modelDirectoryAnnotation, modelVolumeName, volumeBytesAnnotation } from "./names.ts";
 import type { WorkloadInput } from "./types.ts";
@@ -76,21 +76,34 @@ export function storagePlan({
       podAffinity: undefined,
     };
   }
-  const stated = statedBytes(model);
-  const limit = stated ?? need.limit;
-  const isInMemory = model.spec.storage?.medium === "Memory";
+  const { diskBytes, memoryBytes } = volumeAmounts(model, artifact);
+  const isInMemory = memoryBytes > 0;
+  const limit = statedBytes(model) ?? need.limit;
   return {
     volume: {
       name: modelVolumeName,
       emptyDir: { ...(isInMemory ? { medium: "Memory" } : {}), sizeLimit: bytesQuantity(limit) },
     },
-    ephemeralStorageBytes: isInMemory ? 0 : (stated ?? need.request),
-    memoryBytes: isInMemory ? limit : 0,
+    ephemeralStorageBytes: diskBytes,
+    memoryBytes,
     sharing: undefined,
     labels: {},
     annotations: {},
     podAffinity: undefined,
   };
+}
+
+/** What the volume costs a node of its disk, or of its RAM, bytes; both 0 where it is no part of the node. */
+export function volumeAmounts(
+  model: Pick<Model, "spec">,
+  artifact: WorkloadInput["artifact"],
+): { readonly diskBytes: number; readonly memoryBytes: number } {
+  if (usesClaim(model) || usesImageVolume(model)) return { diskBytes: 0, memoryBytes: 0 };
+  const stated = statedBytes(model);
+  const need = volumeNeed(artifact);
+  return model.spec.storage?.medium === "Memory"
+    ? { diskBytes: 0, memoryBytes: stated ?? need.limit }
+    : { diskBytes: stated ?? need.request, memoryBytes: 0 };
 }
 
 /**

@@ -29,6 +29,7 @@ export function withFreeCapacity(
         ? {}
         : { memoryBytes: left(node.allocatableMemoryBytes, "memory") }),
       ...(node.allocatablePods === undefined ? {} : { pods: Math.max(0, node.allocatablePods - pods) }),
+      requested: requests,
     },
     accelerators: node.accelerators.map((each) => {
       if (each.access.kind === "resource") return { ...each, freeCount: left(each.count, each.access.name) };

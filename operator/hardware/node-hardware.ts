@@ -5,6 +5,7 @@ import { parseQuantity } from "../kube/quantity.ts";
 import { readAccelerators } from "./accelerators.ts";
 import { platformOf } from "./cloud.ts";
 import { cpuFeatures } from "./cpu.ts";
+import { isOtherResource, type Requests } from "./pod-requests.ts";
 import type { NodeHardware } from "./types.ts";
 
 /** The parts of a core/v1 Node that are read. */
@@ -32,14 +33,27 @@ export function nodeHardware(node: Node): NodeHardware {
   return hardware;
 }
 
+/** What the node has of resources that are compared by amount alone, by name, so that their order says nothing. */
+function amountsOf(allocatable: Readonly<Record<string, string>>): Requests {
+  return Object.fromEntries(
+    Object.keys(allocatable)
+      .filter(isOtherResource)
+      .sort()
+      .flatMap((name) => {
+        const amount = parseQuantity(allocatable[name]);
+        return amount === undefined || amount <= 0 ? [] : [[name, amount]];
+      }),
+  );
+}
+
 function readNode(node: Node): NodeHardware {
   const labels = node.metadata.labels ?? {};
   const { nodeInfo } = node.status ?? {};
   const allocatable = node.status?.allocatable ?? {};
   const cpuCores = parseQuantity(allocatable["cpu"]);
   const memoryBytes = parseQuantity(allocatable["memory"]);
-  const ephemeralBytes = parseQuantity(allocatable["ephemeral-storage"]);
   const pods = parseQuantity(allocatable["pods"]);
+  const amounts = amountsOf(allocatable);
   const architecture = labels["kubernetes.io/arch"];
   const operatingSystem = labels["kubernetes.io/os"];
   const platform = platformOf(labels);
@@ -55,7 +69,7 @@ function readNode(node: Node): NodeHardware {
     ...(operatingSystem === undefined ? {} : { operatingSystem }),
     ...(cpuCores === undefined ? {} : { allocatableCpuMillis: Math.round(cpuCores * 1000) }),
     ...(memoryBytes === undefined ? {} : { allocatableMemoryBytes: memoryBytes }),
-    ...(ephemeralBytes === undefined ? {} : { allocatableEphemeralBytes: ephemeralBytes }),
+    ...(Object.keys(amounts).length === 0 ? {} : { allocatableAmounts: amounts }),
     ...(pods === undefined ? {} : { allocatablePods: pods }),
     cpuFeatures: cpuFeatures(labels),
     accelerators,

@@ -20,6 +20,19 @@ export type PodSpecRequests = {
 /** By resource, in its base unit but for CPUs: bytes, devices, thousandths of CPUs. Only what is requested. */
 export type Requests = Readonly<Record<string, number>>;
 
+/** The node's disk, of which volumes and logs of pods are. */
+export const diskResource = "ephemeral-storage";
+
+/** Whether the scheduler compares the resource beside CPU and RAM: disk, huge pages, extended resources; others it passes over. */
+export function isOtherResource(name: string): boolean {
+  return name === diskResource || name.startsWith("hugepages-") || name.includes("/");
+}
+
+/** Whether an amount of the resource is one of bytes. */
+export function isInBytes(name: string): boolean {
+  return name === "memory" || name === diskResource || name.startsWith("hugepages-");
+}
+
 function amountOf(resource: string, quantity: string | number): number {
   const value = parseQuantity(quantity) ?? 0;
   // As the scheduler: parts of a thousandth of a CPU, and of a byte, count as whole.

@@ -1,5 +1,7 @@
 // What a node is, whatever dialect its labels speak. Unknown is `undefined`, never 0. Types only.
 
+import type { Requests } from "./pod-requests.ts";
+
 export type DeviceVendor = "nvidia" | "amd" | "intel" | "habana";
 
 /** Clouds whose own labels tell of devices. */
@@ -61,6 +63,8 @@ export type FreeCapacity = {
   readonly memoryBytes?: number;
   /** Pods that the kubelet would still take. */
   readonly pods?: number;
+  /** What pods request of each resource: what is left of those of `allocatableAmounts` is computed where it is asked for. */
+  readonly requested: Requests;
 };
 
 export type NodeHardware = {
@@ -77,7 +81,11 @@ export type NodeHardware = {
   readonly operatingSystem?: string;
   readonly allocatableCpuMillis?: number;
   readonly allocatableMemoryBytes?: number;
-  readonly allocatableEphemeralBytes?: number;
+  /**
+   * Of resources beside CPU, RAM and pods, by name: disk (`ephemeral-storage`) and huge pages in bytes, extended resources as numbers.
+   * A name that is not there is one of which the node has nothing, as for the scheduler.
+   */
+  readonly allocatableAmounts?: Requests;
   /** Pods that the kubelet takes at once. */
   readonly allocatablePods?: number;
   /** Allocatable minus what scheduled pods request; undefined: nobody counted. */

@@ -154,8 +154,7 @@ export function selectionInput(input: PlanInput, resolved = resolvedVariants(inp
     selection: spec.selection ?? {},
     tolerations: (candidate) => tolerationsOf(spec, candidate),
     selectors: templateSelectors(spec),
-    requested: (candidate, memoryBytes) =>
-      podAmounts({ spec }, { pullerResources: {} }, candidate, memoryBytes),
+    requested: (candidate, placement) => podAmounts({ spec }, { pullerResources: {} }, candidate, placement),
     replicas: spec.replicas ?? 1,
     ...(input.current === undefined ? {} : { current: input.current }),
   };

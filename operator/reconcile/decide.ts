@@ -140,8 +140,8 @@ export function decide(observed: Observed): Decision {
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
           selectors: [...templateSelectors(observed.model.spec), ...volumeSelectors(observed)],
-          requested: (candidate, memoryBytes) =>
-            podAmounts(observed.model, observed.configuration, candidate, memoryBytes),
+          requested: (candidate, placement) =>
+            podAmounts(observed.model, observed.configuration, candidate, placement),
           replicas: observed.model.spec.replicas ?? 1,
           currentShares: runningShares(observed.model),
           ...(current === undefined ? {} : { current }),

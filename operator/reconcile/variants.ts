@@ -8,15 +8,8 @@ import {
   type RegistryRequirements,
 } from "../../puller/contract.ts";
 import { resolveRelativeReference } from "../../puller/oci/reference.ts";
-import type {
-  DiscoveryStatus,
-  Json,
-  JsonObject,
-  Model,
-  ModelSpec,
-  VariantSpec,
-  VariantStatus,
-} from "../api/model.ts";
+import { at, isMap, listAt, type JsonObject } from "../api/json.ts";
+import type { DiscoveryStatus, Model, ModelSpec, VariantSpec, VariantStatus } from "../api/model.ts";
 import type { NodeSelector } from "../selection/node-selector.ts";
 import type { Obstacle } from "../selection/obstacle.ts";
 import { readPodSelectors } from "../selection/pod-selectors.ts";
@@ -215,16 +208,6 @@ export function runtimeFor(
   return found === undefined ? undefined : { name: found[0], definition: found[1] };
 }
 
-/** What stands at a path in a value of any shape. */
-function at(value: Json | undefined, ...keys: readonly string[]): Json | undefined {
-  let found = value;
-  for (const key of keys) {
-    const isMap = typeof found === "object" && found !== null && !Array.isArray(found);
-    found = isMap ? (found as JsonObject)[key] : undefined;
-  }
-  return found;
-}
-
 /**
  * What the pod template says of the nodes that its pods may run on: its node selector, its required node affinity and a node's
  * name. All of the lists must hold; the terms of one are ORed. Where it cannot be read, no node takes the pod: the API server
@@ -250,12 +233,7 @@ export function tolerationsOf(
   spec: ModelSpec,
   { variant }: { readonly variant: VariantSpec },
 ): readonly JsonObject[] {
-  const patch = at(spec.template, "spec", "tolerations");
-  const ofTemplate = Array.isArray(patch)
-    ? // Of another shape, they are the API server's to refuse.
-      (patch as readonly Json[]).filter(
-        (each): each is JsonObject => typeof each === "object" && each !== null && !Array.isArray(each),
-      )
-    : [];
+  // Of another shape, they are the API server's to refuse.
+  const ofTemplate = listAt(spec.template, "spec", "tolerations").filter((each) => isMap(each));
   return [...(variant.runtime?.tolerations ?? spec.runtime?.tolerations ?? []), ...ofTemplate];
 }

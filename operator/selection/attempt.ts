@@ -7,6 +7,7 @@ import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
 import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import { engineMemory } from "./engine-memory.ts";
 import { leastOfNominal, offersWay, parseCapability, type PodDemand } from "./fit.ts";
+import { amountOf, freeAmountOf, wantedNow } from "./amounts.ts";
 import { contextLengths, estimateFootprint } from "./footprint.ts";
 import { nodeAffinityTerms } from "./node-affinity.ts";
 import { productPattern } from "./glob.ts";
@@ -14,7 +15,7 @@ import { groupNodes } from "./node-groups.ts";
 import type { ExcludedNodes } from "./node-selector.ts";
 import { describeTaken, describeUnfit, isTooLarge, nearMisses, sift } from "./sift.ts";
 import { deviceTolerations } from "./tolerations.ts";
-import type { Candidate, DeviceClaim, Footprint, NearMiss, Placement } from "./types.ts";
+import type { Candidate, DeviceClaim, Footprint, NearMiss, Placement, PodAmounts } from "./types.ts";
 
 export type AttemptInput = {
   readonly nodes: readonly NodeHardware[];
@@ -23,11 +24,11 @@ export type AttemptInput = {
   readonly selection: SelectionSpec;
   /** Tolerations of the pod template, by variant name. */
   readonly tolerations: (candidate: Candidate) => readonly JsonObject[];
-  /** CPU and RAM that all containers of its pod request, when RAM of `memoryBytes` is estimated; absent: nothing but that. */
+  /** What all containers of its pod request when RAM of `memoryBytes` is estimated; absent: nothing but that and the devices. */
   readonly requested?: (
     candidate: Candidate,
-    memoryBytes: number,
-  ) => { readonly cpuMillis: number; readonly memoryBytes: number };
+    placement: Pick<Placement, "memoryBytes" | "deviceResource">,
+  ) => PodAmounts;
 };
 
 export type Attempt = {
@@ -107,9 +108,12 @@ export function attempt(
   });
   const { deviceBytes, hostBytes, count } = memoryDemand(candidate, footprint, way);
   const ofTemplate = input.tolerations(candidate);
-  const requested = input.requested?.(candidate, hostBytes) ?? { cpuMillis: 0, memoryBytes: hostBytes };
+  const deviceResource =
+    way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {};
+  const requested = input.requested?.(candidate, { memoryBytes: hostBytes, ...deviceResource });
   // What is stated for the containers may be more than the estimate, and is what the scheduler goes by.
-  const memoryBytes = Math.max(hostBytes, requested.memoryBytes);
+  const memoryBytes = Math.max(hostBytes, requested?.memoryBytes ?? 0);
+  const { [deviceResource.deviceResource?.name ?? ""]: devices = count, ...others } = requested?.others ?? {};
   const demand: PodDemand = {
     requirements: way === undefined ? withoutAccelerator : requirements,
     tolerations: way === undefined ? ofTemplate : [...deviceTolerations(way.vendor), ...ofTemplate],
@@ -118,12 +122,14 @@ export function attempt(
         ? undefined
         : {
             way,
-            count,
+            // What the template adds for other containers comes on top.
+            count: Math.max(count, devices),
             memoryBytes:
               accelerator?.memoryPerDevice === undefined ? deviceBytes : leastOfNominal(deviceBytes),
           },
     memoryBytes,
-    ...(requested.cpuMillis === 0 ? {} : { cpuMillis: requested.cpuMillis }),
+    ...((requested?.cpuMillis ?? 0) === 0 ? {} : { cpuMillis: requested?.cpuMillis ?? 0 }),
+    others,
   };
   const grouped = groupNodes(input.nodes);
   const sifted = sift(grouped, demand);
@@ -144,7 +150,7 @@ export function attempt(
     matching,
     placement: {
       accelerator: way?.vendor ?? "none",
-      ...(way?.access.kind === "resource" ? { deviceResource: { name: way.access.name, count } } : {}),
+      ...deviceResource,
       memoryBytes: hostBytes,
       footprint,
       // Only of the attempt that is chosen: see withTerms.
@@ -167,9 +173,7 @@ export function attempt(
     },
     message:
       matching.length > 0
-        ? [`${needed}; fits ${matching.length} of ${nodes} nodes`, ...describeTaken(sifted, demand)].join(
-            "; ",
-          )
+        ? [`${needed}; fits ${matching.length} of ${nodes} nodes`, ...describeTaken(sifted)].join("; ")
         : [needed, ...describeUnfit(sifted, excluded)].join("; "),
   };
 }
@@ -289,23 +293,17 @@ export function attemptsStated(
 }
 
 /** Pods that the node can hold beside what other pods request, `own` of which are there already. */
-export function capacityOf(
-  node: NodeHardware,
-  { device, memoryBytes, cpuMillis = 0 }: PodDemand,
-  own: number,
-): number {
-  const room = (free: number | undefined, all: number | undefined, need: number): number => {
-    if (need <= 0) return Number.POSITIVE_INFINITY;
-    if (free !== undefined) return Math.max(0, Math.floor(free / need)) + own;
-    return all === undefined ? 0 : Math.floor(all / need);
-  };
-  const found = device === undefined ? undefined : node.accelerators.find((each) => offersWay(each, device));
-  const most = Math.min(
-    device === undefined ? Number.POSITIVE_INFINITY : room(found?.freeCount, found?.count, device.count),
-    room(node.free?.memoryBytes, node.allocatableMemoryBytes, memoryBytes),
-    room(node.free?.cpuMillis, node.allocatableCpuMillis, cpuMillis),
-    room(node.free?.pods, node.allocatablePods, node.allocatablePods === undefined ? 0 : 1),
-  );
+export function capacityOf(node: NodeHardware, demand: PodDemand, own: number): number {
+  const { device } = demand;
+  const places = device === undefined ? [] : [node.accelerators.findIndex((each) => offersWay(each, device))];
+  const most = wantedNow(demand, places).reduce((least, wanted) => {
+    const [free, all] = [freeAmountOf(node, wanted), amountOf(node, wanted)];
+    const isStated = all !== undefined || wanted.resource !== "pods";
+    if (!isStated) return least;
+    const room =
+      free === undefined ? Math.floor((all ?? 0) / wanted.amount) : Math.floor(free / wanted.amount) + own;
+    return Math.min(least, room);
+  }, Number.POSITIVE_INFINITY);
   return Number.isFinite(most) ? most : 1;
 }
 

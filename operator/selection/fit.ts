@@ -3,9 +3,11 @@
 import type { JsonObject, Requirements } from "../api/model.ts";
 import { isSameAccess } from "../hardware/device-way.ts";
 import { isCapable } from "../hardware/dialect.ts";
+import type { Requests } from "../hardware/pod-requests.ts";
 import type { DeviceWay, NodeAccelerators, NodeHardware } from "../hardware/types.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import { productFilter } from "./glob.ts";
+import { amountLacks, takenLacks, wantedNow } from "./amounts.ts";
 import { matchesNodeSelector } from "./node-selector.ts";
 import { compareLacks, type Obstacle } from "./obstacle.ts";
 import { toleratesCordon, untoleratedTaints } from "./tolerations.ts";
@@ -21,6 +23,8 @@ export type PodDemand = {
   readonly memoryBytes: number;
   /** CPU that the pod's containers request; absent: not compared. */
   readonly cpuMillis?: number;
+  /** What they request of other resources, by name: disk, huge pages, extended resources beside the devices; absent: nothing. */
+  readonly others?: Requests;
 };
 
 /**
@@ -51,9 +55,6 @@ export function offersWay(
     (memoryBytes === 0 || accelerators.isUnifiedMemory === way.isUnifiedMemory)
   );
 }
-
-/** Other pods come and go all the time: what they hold is told in steps of this, bytes, or each of them would change the status of all who wait. */
-const takenStepBytes = 64 * 1024 * 1024;
 
 /** Globs compiled once, not once a node. */
 const filters = new WeakMap<readonly string[], ReturnType<typeof productFilter>>();
@@ -117,20 +118,6 @@ export function suitablePlaces(node: NodeHardware, demand: PodDemand): readonly 
   );
 }
 
-function countAt(node: NodeHardware, places: readonly number[]): number {
-  return places.reduce((sum, place) => sum + (node.accelerators[place]?.count ?? 0), 0);
-}
-
-/** Of the devices at these places, those that no pod has requested; undefined: nobody counted. */
-function freeAt(node: NodeHardware, places: readonly number[]): number | undefined {
-  let free: number | undefined;
-  for (const place of places) {
-    const count = node.accelerators[place]?.freeCount;
-    if (count !== undefined) free = (free ?? 0) + count;
-  }
-  return free;
-}
-
 function tooFew(has: number, wanted: number): readonly Obstacle[] {
   if (has >= wanted) return [];
   const what = `it has ${has} of ${wanted} GPUs`;
@@ -143,7 +130,8 @@ function deviceLacks(
   demand: PodDemand,
   device: NonNullable<PodDemand["device"]>,
 ): readonly Obstacle[] {
-  const count = countAt(node, suitablePlaces(node, demand));
+  const places = suitablePlaces(node, demand);
+  const count = places.reduce((sum, place) => sum + (node.accelerators[place]?.count ?? 0), 0);
   if (count > 0) return tooFew(count, device.count);
   let nearest: readonly Obstacle[] | undefined;
   for (const each of node.accelerators) {
@@ -162,76 +150,15 @@ function deviceLacks(
   return [{ kind: "no-accelerator", reason: "without such a GPU", what: "it has no such GPU" }];
 }
 
-/** What other pods may hold, as bits of one number. */
-const held = { devices: 1, memory: 2, cpu: 4, pods: 8 };
-
-/**
- * What other pods hold of what the pod needs on a node that fits, as a number, since it is asked of every node: 0 when there is room, or
- * nobody counted; equal for nodes that lack the same. `places`: of the devices that are good for it, the same for all nodes of a group.
- */
-export function heldNow(node: NodeHardware, demand: PodDemand, places: readonly number[]): number {
-  const { free } = node;
-  const { device, memoryBytes, cpuMillis = 0 } = demand;
-  let bits = 0;
-  if (device !== undefined && (freeAt(node, places) ?? device.count) < device.count) bits |= held.devices;
-  if (free === undefined) return bits;
-  if ((free.memoryBytes ?? memoryBytes) < memoryBytes) bits |= held.memory;
-  if ((free.cpuMillis ?? cpuMillis) < cpuMillis) bits |= held.cpu;
-  if ((free.pods ?? 1) < 1) bits |= held.pods;
-  return bits;
-}
-
-/** How much of it is missing, to compare nodes of which other pods hold the same by. */
-export function heldAmounts(
-  node: NodeHardware,
-  { device, memoryBytes }: PodDemand,
-  places: readonly number[],
-): { readonly missingBytes: number; readonly missingDevices: number } {
-  const short = memoryBytes - Math.max(0, node.free?.memoryBytes ?? memoryBytes);
-  const count = device?.count ?? 0;
-  return {
-    missingBytes: Math.ceil(Math.max(0, short) / takenStepBytes) * takenStepBytes,
-    missingDevices: Math.max(0, count - (freeAt(node, places) ?? count)),
-  };
-}
-
-/** What other pods hold of what the pod needs, on a node that fits; empty: there is room, or nobody counted. */
-export function takenLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
-  const places = suitablePlaces(node, demand);
-  const bits = heldNow(node, demand, places);
-  const { missingBytes, missingDevices } = heldAmounts(node, demand, places);
-  const { cpuMillis = 0, memoryBytes = 0 } = node.free ?? {};
-  const lacks: Obstacle[] = [];
-  const taken = (bit: number, what: string, of: Pick<Obstacle, "reason"> & Partial<Obstacle>): void => {
-    if ((bits & bit) !== 0) lacks.push({ kind: "taken", what, ...of });
-  };
-  const count = countAt(node, places);
-  taken(held.devices, `${count - (freeAt(node, places) ?? 0)} of its ${count} GPUs are taken`, {
-    reason: "whose GPUs are taken",
-    missingDevices,
-  });
-  const free = formatBytes(Math.max(0, memoryBytes));
-  taken(held.memory, `only ${free} of its RAM are free, ${formatBytes(missingBytes)} short`, {
-    reason: "whose RAM is taken",
-    missingBytes,
-  });
-  const cpus = `only ${Math.max(0, cpuMillis) / 1000} of its CPUs are free`;
-  taken(held.cpu, `${cpus}, and a pod requests ${(demand.cpuMillis ?? 0) / 1000}`, {
-    reason: "whose CPUs are taken",
-  });
-  taken(held.pods, "it takes no more pods", { reason: "that take no more pods" });
-  return lacks;
-}
-
 /** Everything that keeps the pod off the node; empty when it fits. What is taken is told only when nothing else is lacking. */
 export function lacksOf(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
   const lasting = [
     ...selectorLacks(node, demand),
     ...hardwareLacks(node, demand),
-    ...ramLacks(node, demand),
+    ...amountLacks(node, demand),
     ...admissionLacks(node, demand),
   ];
-  return lasting.length > 0 ? lasting : takenLacks(node, demand);
+  return lasting.length > 0 ? lasting : takenLacks(node, wantedNow(demand, suitablePlaces(node, demand)));
 }
 
 /** The user's own selectors, of the variant. */
@@ -269,38 +196,9 @@ export function hardwareLacks(node: NodeHardware, demand: PodDemand): readonly O
   return device === undefined ? lacks : [...lacks, ...deviceLacks(node, demand, device)];
 }
 
-/** RAM, of which nodes of one kind have a little more or less. */
-export function ramLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
-  if (demand.memoryBytes === 0) return [];
-  const reason = "with too little RAM";
-  const hasBytes = node.allocatableMemoryBytes;
-  if (hasBytes === undefined) {
-    return [{ kind: "unknown", reason: "of unknown RAM", what: "its allocatable memory is not stated" }];
-  }
-  const missingBytes = demand.memoryBytes - hasBytes;
-  if (missingBytes <= 0) return [];
-  const short = formatBytes(missingBytes);
-  // Devices that use the RAM load the model to it as CPUs do.
-  return demand.device === undefined || demand.device.way.isUnifiedMemory
-    ? [{ kind: "memory", reason, what: `${short} of RAM short`, hasBytes, missingBytes }]
-    : [
-        {
-          kind: "other",
-          reason,
-          what: `it has ${formatBytes(hasBytes)} of RAM, ${short} short`,
-          missingBytes,
-        },
-      ];
-}
-
-/** CPUs, taints and cordons: in common too, but told after the RAM. */
+/** Taints and cordons: in common too, but told after the amounts. */
 export function admissionLacks(node: NodeHardware, demand: PodDemand): readonly Obstacle[] {
   const lacks: Obstacle[] = [];
-  const { allocatableCpuMillis: has } = node;
-  if (demand.cpuMillis !== undefined && has !== undefined && has < demand.cpuMillis) {
-    const what = `it has ${has / 1000} CPUs, and a pod requests ${demand.cpuMillis / 1000}`;
-    lacks.push({ kind: "other", reason: "with too few CPUs", what });
-  }
   for (const { key } of untoleratedTaints(node, demand.tolerations)) {
     lacks.push({
       kind: "excluded",

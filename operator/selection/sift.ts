@@ -3,18 +3,25 @@
 import type { NodeHardware } from "../hardware/types.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import {
+  amountLacks,
+  heldBits,
+  heldDistance,
+  missingBytesOf,
+  shortBits,
+  takenLacks,
+  wantedAmounts,
+  wantedNow,
+  type Wanted,
+} from "./amounts.ts";
+import {
   admissionLacks,
   hardwareLacks,
-  heldAmounts,
-  heldNow,
   lacksOf,
-  ramLacks,
   selectorLacks,
   suitablePlaces,
-  takenLacks,
   type PodDemand,
 } from "./fit.ts";
-import { groupNodes, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
+import { groupNodes, leastOf, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
 import type { ExcludedNodes } from "./node-selector.ts";
 import { compareLacks, countReasons, type Obstacle } from "./obstacle.ts";
 import type { NearMiss } from "./types.ts";
@@ -29,7 +36,7 @@ type Refused = {
 };
 
 /** Nodes of one group that the pod fits, and of which other pods hold the same. */
-type Held = Pick<Refused, "nodes"> & { readonly sample: NodeHardware; readonly places: readonly number[] };
+type Held = Pick<Refused, "nodes"> & { readonly sample: NodeHardware; readonly wanted: readonly Wanted[] };
 
 export type Sifted = {
   /** Nodes that the pod fits, by name, and their names. */
@@ -80,71 +87,64 @@ function siftGroup(
 ): boolean {
   const { sample, nodes, places, isCounted } = group;
   const hasTerms = (demand.requirements.nodeSelectorTerms ?? []).length > 0;
-  const { common, isSomeShort } = commonLacks(group, demand);
-  if (common.length > 0 && !hasTerms && !isSomeShort) {
+  const hardware = hardwareLacks(sample, demand);
+  // Without the device nothing else matters.
+  const isWithout = hardware.some(({ kind }) => kind === "no-accelerator");
+  const common = isWithout ? hardware : [...hardware, ...admissionLacks(sample, demand)];
+  // Of these some node of the group has too little: they are compared node by node.
+  const scarce = isWithout
+    ? []
+    : wantedAmounts(demand).filter((wanted) => leastOf(group, wanted) < wanted.amount);
+  if (common.length > 0 && !hasTerms && scarce.length === 0) {
     refused.push({ lacks: common, sample, nodes });
     return false;
   }
-  const devices = suitablePlaces(sample, demand);
-  const elsewhere: NodeHardware[] = [];
-  const short: NodeHardware[] = [];
-  const others: NodeHardware[] = [];
-  const heldBy: NodeHardware[][] = [];
+  const wanted = wantedNow(demand, suitablePlaces(sample, demand));
+  const elsewhere = new Map<number, NodeHardware[]>();
+  const lacking = new Map<number, NodeHardware[]>();
+  const heldBy = new Map<number, NodeHardware[]>();
   let isFitting = false;
   for (let index = 0; index < nodes.length; index += 1) {
     const node = nodes[index];
     const place = places[index];
     if (node === undefined || place === undefined) continue;
+    const short = scarce.length === 0 ? 0 : shortBits(node, scarce);
     if (hasTerms && selectorLacks(node, demand).length > 0) {
-      elsewhere.push(node);
-    } else if (isSomeShort && isShortOfRam(node, demand)) {
-      short.push(node);
-    } else if (common.length > 0) {
-      others.push(node);
+      add(elsewhere, short, node);
+    } else if (short !== 0 || common.length > 0) {
+      add(lacking, short, node);
     } else {
-      const bits = isCounted ? heldNow(node, demand, devices) : 0;
+      const bits = isCounted ? heldBits(node, wanted) : 0;
       marks[place] = bits === 0 ? 1 : 2;
-      if (bits !== 0) (heldBy[bits] ??= []).push(node);
+      if (bits !== 0) add(heldBy, bits, node);
       isFitting = true;
     }
   }
-  const [outsider] = elsewhere;
   // A node that the user's selectors exclude is refused for that, whatever else it lacks.
-  if (outsider !== undefined)
-    refused.push({ lacks: selectorLacks(outsider, demand), sample: outsider, nodes: elsewhere });
-  const largest = mostRam(short);
-  if (largest !== undefined)
-    refused.push({ lacks: [...ramLacks(largest, demand), ...common], sample: largest, nodes: short });
-  const [other] = others;
-  if (other !== undefined) refused.push({ lacks: common, sample: other, nodes: others });
-  for (const alike of heldBy) {
-    const [first] = alike ?? [];
-    if (first !== undefined) held.push({ sample: first, nodes: alike, places: devices });
+  for (const alike of elsewhere.values()) {
+    const [first = sample] = alike;
+    refused.push({ lacks: selectorLacks(first, demand), sample: first, nodes: alike });
+  }
+  for (const alike of lacking.values()) {
+    const largest = mostRam(alike);
+    refused.push({ lacks: [...amountLacks(largest, demand), ...common], sample: largest, nodes: alike });
+  }
+  for (const alike of heldBy.values()) {
+    const [first = sample] = alike;
+    held.push({ sample: first, nodes: alike, wanted });
   }
   return isFitting;
 }
 
-const isShortOfRam = (node: NodeHardware, { memoryBytes }: PodDemand): boolean =>
-  memoryBytes > 0 && (node.allocatableMemoryBytes ?? -1) < memoryBytes;
-
-/** What all nodes of the group lack but for RAM, and whether RAM is still to be compared node by node. */
-function commonLacks(
-  { sample, leastMemoryBytes, nodes }: NodeGroup,
-  demand: PodDemand,
-): { readonly common: readonly Obstacle[]; readonly isSomeShort: boolean } {
-  const hardware = hardwareLacks(sample, demand);
-  // Without the device nothing else matters.
-  if (hardware.some(({ kind }) => kind === "no-accelerator")) return { common: hardware, isSomeShort: false };
-  const isSomeShort =
-    demand.memoryBytes > 0 && nodes.length > 0 && (leastMemoryBytes ?? -1) < demand.memoryBytes;
-  return { common: [...hardware, ...admissionLacks(sample, demand)], isSomeShort };
+function add(lists: Map<number, NodeHardware[]>, key: number, node: NodeHardware): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [node]);
+  else list.push(node);
 }
 
-function mostRam(nodes: readonly NodeHardware[]): NodeHardware | undefined {
+function mostRam(nodes: readonly NodeHardware[]): NodeHardware {
   const has = (node: NodeHardware): number => node.allocatableMemoryBytes ?? -1;
-  let found: NodeHardware | undefined;
-  for (const node of nodes) if (found === undefined || has(node) > has(found)) found = node;
-  return found;
+  return nodes.reduce((found, node) => (has(node) > has(found) ? node : found));
 }
 
 /** Some node lacks nothing but size: memory, and perhaps devices. */
@@ -180,9 +180,12 @@ export function describeUnfit({ refused }: Sifted, excluded: readonly ExcludedNo
 }
 
 /** Where none of those that fit has room: the nodes counted by what others hold. */
-export function describeTaken({ freeNames, held }: Sifted, demand: PodDemand): readonly string[] {
+export function describeTaken({ freeNames, held }: Sifted): readonly string[] {
   if (held.length === 0 || freeNames.length > 0) return [];
-  const taken = held.map(({ sample, nodes }) => ({ lacks: takenLacks(sample, demand), count: nodes.length }));
+  const taken = held.map(({ sample, nodes, wanted }) => ({
+    lacks: takenLacks(sample, wanted),
+    count: nodes.length,
+  }));
   return [`none has room now: ${countReasons(taken)}`];
 }
 
@@ -205,10 +208,16 @@ function least(nodes: readonly NodeHardware[], of: (node: NodeHardware) => numbe
   return found.map(({ node }) => node);
 }
 
-/** The nearest of nodes that lack the same but for amounts of RAM, which is all that is compared of most of them. */
-function nearestOf({ nodes }: Pick<Refused, "nodes">, { memoryBytes }: PodDemand): readonly NodeHardware[] {
-  if (memoryBytes === 0) return nodes.slice(0, shownNodes);
-  return least(nodes, (node) => Math.max(0, memoryBytes - (node.allocatableMemoryBytes ?? -1)));
+/** The nearest of nodes that lack the same but for amounts. */
+function nearestOf(
+  { nodes }: Pick<Refused, "nodes">,
+  wanted: readonly Wanted[],
+  demand: PodDemand,
+): readonly Lacking[] {
+  return least(nodes, (node) => missingBytesOf(node, wanted)).map((node) => ({
+    node,
+    lacks: lacksOf(node, demand),
+  }));
 }
 
 /**
@@ -221,23 +230,20 @@ export function nearMisses(
   demand: PodDemand,
 ): readonly NearMiss[] {
   if (freeNames.length > 0) return [];
+  const amounts = wantedAmounts(demand);
   const found =
     held.length > 0
-      ? held.flatMap(({ nodes, places }) =>
-          least(nodes, (node) => {
-            const { missingBytes, missingDevices } = heldAmounts(node, demand, places);
-            // Bytes first, as `compareLacks`: they come in steps that leave room for a number of devices below.
-            return missingBytes + missingDevices;
-          }).map((node): Lacking => ({ node, lacks: takenLacks(node, demand) })),
+      ? held.flatMap(({ nodes, wanted }) =>
+          least(nodes, (node) => heldDistance(node, wanted)).map((node): Lacking => ({
+            node,
+            lacks: takenLacks(node, wanted),
+          })),
         )
       : [
           ...refused.flatMap((each): readonly Lacking[] =>
-            each.lacks.some(({ kind }) => kind === "no-accelerator") ? [] : withLacks(each, demand, []),
+            each.lacks.some(({ kind }) => kind === "no-accelerator") ? [] : nearestOf(each, amounts, demand),
           ),
-          ...excluded.flatMap(({ lacks, nodes }) =>
-            // Of nodes that differ in hardware.
-            groupNodes(nodes).groups.flatMap((group) => withLacks(group, demand, lacks)),
-          ),
+          ...excluded.flatMap(({ lacks: more, nodes }) => nearestExcluded(nodes, amounts, demand, more)),
         ];
   return found
     .filter(({ lacks }) => lacks.every(({ kind }) => kind !== "no-accelerator"))
@@ -253,14 +259,19 @@ export function nearMisses(
     });
 }
 
-function withLacks(
-  group: Pick<Refused, "nodes">,
+/** Of nodes that something else keeps the pod off, too, which may differ in hardware. */
+function nearestExcluded(
+  nodes: readonly NodeHardware[],
+  amounts: readonly Wanted[],
   demand: PodDemand,
   more: readonly Obstacle[],
 ): readonly Lacking[] {
-  return nearestOf(group, demand).map((node) => {
-    const lacks = lacksOf(node, demand);
-    // What others hold of a node that does not admit the pod anyway comes and goes.
-    return { node, lacks: [...more, ...lacks.filter(({ kind }) => more.length === 0 || kind !== "taken")] };
-  });
+  const { matching, refused } = sift(groupNodes(nodes), demand);
+  // What others hold of a node that does not admit the pod anyway comes and goes.
+  return [
+    ...matching.slice(0, shownNodes).map((node) => ({ node, lacks: more })),
+    ...refused
+      .flatMap((each) => nearestOf(each, amounts, demand))
+      .map(({ node, lacks }) => ({ node, lacks: [...more, ...lacks] })),
+  ];
 }

@@ -9,6 +9,7 @@ import type {
   Verdict,
 } from "../api/model.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
+import type { Requests } from "../hardware/pod-requests.ts";
 
 /** A variant whose artifact was read, with the runtime that would serve it. */
 export type Candidate = {
@@ -55,6 +56,14 @@ export type DeviceClaim = {
   readonly expressions: readonly string[];
 };
 
+/** What the scheduler counts of a pod. */
+export type PodAmounts = {
+  readonly cpuMillis: number;
+  readonly memoryBytes: number;
+  /** Of other resources, by name: devices, disk, huge pages, extended resources. */
+  readonly others: Requests;
+};
+
 /** Where and how the chosen variant runs. */
 export type Placement = {
   readonly accelerator: AcceleratorVendor;
@@ -79,7 +88,7 @@ export type NearMiss = {
   readonly node: string;
   /** In words, with numbers: "3.1 GiB of GPU memory short". */
   readonly lacks: string;
-  /** Where it is memory of a device, or RAM: how much, bytes. */
+  /** Where it is memory of a device, RAM or disk: how much, bytes. */
   readonly missingBytes?: number;
 };
 

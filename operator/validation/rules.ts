@@ -2,9 +2,10 @@
 // https://kubernetes.io/docs/reference/using-api/cel/
 
 import { Environment, type ASTNode } from "@marcbachmann/cel-js";
+import { isMap } from "../api/json.ts";
 import { parseQuantity } from "../kube/quantity.ts";
 import { fromRe2 } from "./regular-expression.ts";
-import { fieldSchema, isMap, walk, type Path, type StructuralSchema } from "./structural-schema.ts";
+import { fieldSchema, walk, type Path, type StructuralSchema } from "./structural-schema.ts";
 
 export type BrokenRule = { readonly path: Path; readonly message: string };
 

@@ -1,6 +1,8 @@
 // Structural schemas of a CustomResourceDefinition, and walks over values along them. Pure.
 // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
 
+import { isMap } from "../api/json.ts";
+
 export type StructuralSchema = {
   readonly type?: string;
   readonly description?: string;
@@ -20,12 +22,6 @@ export type StructuralSchema = {
 export type ValidationRule = { readonly rule: string; readonly message?: string };
 
 export type Path = readonly (string | number)[];
-
-export type JsonMap = { readonly [key: string]: unknown };
-
-export function isMap(value: unknown): value is JsonMap {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** The schema of a field of a map; undefined where the schema says nothing of it. */
 export function fieldSchema(schema: StructuralSchema, name: string): StructuralSchema | undefined {

@@ -2,18 +2,12 @@
 // Not judged: the status, which only the operator writes, and what depends on an earlier state of the Model.
 
 import { Ajv } from "ajv";
+import { isMap } from "../api/json.ts";
 import { modelResource } from "../api/model.ts";
 import { jsonSchema, regularExpressions } from "./json-schema.ts";
 import { metadataProblems, objectMetaSchema } from "./object-meta.ts";
 import { brokenRules } from "./rules.ts";
-import {
-  formatPath,
-  isMap,
-  walk,
-  withoutNulls,
-  type Path,
-  type StructuralSchema,
-} from "./structural-schema.ts";
+import { formatPath, walk, withoutNulls, type Path, type StructuralSchema } from "./structural-schema.ts";
 import { worded } from "./wording.ts";
 
 export type Problem = {

@@ -1,8 +1,9 @@
 // Says what is wrong with a field, and what to do, in words of the schema. Shows values only where they are no secret. Pure.
 
 import type { ErrorObject } from "ajv";
+import { isMap } from "../api/json.ts";
 import { fromRe2 } from "./regular-expression.ts";
-import { formatPath, isMap, type Path, type StructuralSchema } from "./structural-schema.ts";
+import { formatPath, type Path, type StructuralSchema } from "./structural-schema.ts";
 
 /** The first sentence: what the field is. */
 function remedy(schema: StructuralSchema | undefined): string {

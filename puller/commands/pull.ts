@@ -6,9 +6,11 @@ import { numberValue, parseByteCount, requiredValue } from "../command-line.ts";
 import { AppError } from "../oci/errors.ts";
 import { reportProgress, serveProgress, type ProgressTracker } from "../pull/progress.ts";
 import type { PullReport, PullRequest } from "../pull/pull.ts";
-import { findNamed } from "../pull/warm.ts";
+import { findModel, refuseReadOnly } from "../pull/warm.ts";
 import type { StoreLayout } from "../store/layout.ts";
 import { openStore } from "../store/open-store.ts";
+import { parseReference } from "../oci/reference.ts";
+import type { Reference } from "../oci/types.ts";
 import type { Command, Result, World } from "./command.ts";
 import { parseMirrors, retryPolicy } from "./registry-flags.ts";
 
@@ -55,9 +57,10 @@ export async function runPull(
   const reporter = reportProgress(progress, world.stderr, log);
   try {
     const layout = await openStore(request.store);
+    const reference = parseReference(request.reference);
     const report =
-      (await findNamed(layout, request, progress, signal)) ??
-      (await fetchMissing(layout, request, line, world, log, progress, signal));
+      (await findModel(layout, reference.digest, request, progress, signal)) ??
+      (await resolveAndPull(layout, reference, request, line, world, log, progress, signal));
     world.stdout.write(`${JSON.stringify(report)}\n`);
     log.info({ digest: report.digest, seconds: report.seconds }, "where the time went");
     const message = report.isWarm
@@ -70,8 +73,9 @@ export async function runPull(
   }
 }
 
-async function fetchMissing(
+async function resolveAndPull(
   layout: StoreLayout,
+  reference: Reference,
   request: PullRequest,
   line: Command,
   world: World,
@@ -79,20 +83,24 @@ async function fetchMissing(
   progress: ProgressTracker,
   signal: AbortSignal,
 ): Promise<PullReport> {
-  const [{ openRegistry }, { defaultConnectTimeoutMs, trustedAuthorities }, { pullTo }] = await Promise.all([
+  refuseReadOnly(layout);
+  const [{ openRegistry }, { defaultConnectTimeoutMs, trustedAuthorities }] = await Promise.all([
     import("./open-registry.ts"),
     import("../oci/index.ts"),
-    import("../pull/pull.ts"),
   ]);
   const registry = await openRegistry(line, world, log);
   try {
+    const manifest = await registry.fetchManifest(reference, signal);
+    const found = await findModel(layout, manifest.digest, request, progress, signal);
+    if (found !== undefined) return found;
+    const { pullTo } = await import("../pull/pull.ts");
     const authorities = trustedAuthorities(line.values("ca-file"));
     const connections = {
       connectTimeoutMs: defaultConnectTimeoutMs,
       stallTimeoutMs: numberValue(line, "stall-timeout", { min: 0.1, max: 3600 }) * 1000,
       ...(authorities === undefined ? {} : { authorities }),
     };
-    return await pullTo(layout, request, { registry, progress, log, connections }, signal);
+    return await pullTo(layout, manifest, request, { registry, progress, log, connections }, signal);
   } finally {
     await registry.close();
   }

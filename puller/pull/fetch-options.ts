@@ -6,7 +6,6 @@ import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
 import type { BlobRange, BlobSource, Descriptor, Reference } from "../oci/types.ts";
 import type { StoreLayout } from "../store/layout.ts";
 import type { DataPlane } from "../transfer/data-plane.ts";
-import type { LanePool } from "../transfer/lane-pool.ts";
 import type { ProgressTracker } from "./progress.ts";
 import type { Follower } from "./unpacking.ts";
 
@@ -38,12 +37,6 @@ export function rangeWay({ skipsMirrors }: FetchOptions): Pick<BlobRange, "skips
 /** Progress of this much starts the retry budget anew, bytes: a mebibyte, less for what is hardly larger. */
 export function progressBytes({ sizeBytes }: Descriptor): number {
   return Math.max(1, Math.min(1024 * 1024, Math.floor(sizeBytes / 16)));
-}
-
-/** Fewer lanes, for all blobs, where a server asks to slow down; object stores say so with 503. */
-export function backOffIfAsked(pool: LanePool, error: AppError): void {
-  if (error.code === "RegistryRateLimited" || error.context["status"] === 503)
-    pool.backOff(performance.now());
 }
 
 /** The failure that an answer stands for which is not what was asked for, although its status says so. */

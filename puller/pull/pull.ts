@@ -3,13 +3,13 @@
 import { readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
-import { fetchArtifact } from "../artifact/index.ts";
+import { fetchConfig, requireManifest } from "../artifact/index.ts";
 import type { Globs } from "../artifact/wanted-paths.ts";
 import { eachOf } from "../each-of.ts";
 import { AppError } from "../oci/errors.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RetryClock, RetryPolicy } from "../oci/retry.ts";
-import type { Descriptor, Digest, Reference, Registry } from "../oci/types.ts";
+import type { Descriptor, Digest, Index, Manifest, Reference, Registry } from "../oci/types.ts";
 import { beginPartial } from "../store/begin-partial.ts";
 import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
@@ -21,6 +21,7 @@ import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
 import { defaultTurnTimes, Turns, type TurnOptions } from "../store/turn.ts";
 import { noteUse } from "../store/note-use.ts";
 import { keepUse } from "../store/uses.ts";
+import { lanesWithin } from "../transfer/bandwidth.ts";
 import { DataPlane, type DataPlaneOptions, type TransferCounts } from "../transfer/data-plane.ts";
 import { machineLimits } from "../transfer/machine-limits.ts";
 import { largeBlobBytes, planTransfer, smallBlobBytes } from "../transfer/schedule.ts";
@@ -31,7 +32,7 @@ import { checkMemory, checkSpace, planPull, spaceNeed, type PullPlan } from "./p
 import type { ProgressTracker, PullSeconds } from "./progress.ts";
 import { publishModel } from "./publish.ts";
 import { Unpacking } from "./unpacking.ts";
-import { findNamed, findPublished, warmReport } from "./warm.ts";
+import { findModel, findPublished, refuseReadOnly } from "./warm.ts";
 
 export type PullRequest = Globs & {
   readonly reference: string;
@@ -73,32 +74,35 @@ export type PullReport = {
 /** Pulls one model to a volume. Safe to kill at any point and to run again; several at once share what they fetch. */
 export async function pull(request: PullRequest, deps: PullDeps, signal: AbortSignal): Promise<PullReport> {
   const layout = await openStore(request.store);
-  return (await findNamed(layout, request, deps.progress, signal)) ?? pullTo(layout, request, deps, signal);
+  const reference = parseReference(request.reference);
+  const { progress, registry } = deps;
+  const named = await findModel(layout, reference.digest, request, progress, signal);
+  if (named !== undefined) return named;
+  refuseReadOnly(layout);
+  const manifest = await registry.fetchManifest(reference, signal);
+  return (
+    (await findModel(layout, manifest.digest, request, progress, signal)) ??
+    pullTo(layout, manifest, request, deps, signal)
+  );
 }
 
-/** The same, to a store in which the model was not found by the digest of its reference. */
+/** The same, to a store in which the model of the manifest was not found; the reference is not resolved once more. */
 export async function pullTo(
   layout: StoreLayout,
+  fetched: Manifest | Index,
   request: PullRequest,
   deps: PullDeps,
   signal: AbortSignal,
 ): Promise<PullReport> {
   const { registry, progress } = deps;
   const reference = parseReference(request.reference);
-  if (layout.isReadOnly) {
-    throw new AppError(
-      "StorageFailed",
-      `the volume ${request.store} can only be read and does not hold the model; name it by digest, and fill the volume with puller pull from where it can be written to`,
-    );
-  }
-  const { manifest, artifact } = await fetchArtifact(reference, registry, signal);
+  const manifest = requireManifest(fetched);
+  const artifact = await fetchConfig(reference, manifest, registry, signal);
   // One resolution per run: a tag that moves meanwhile changes nothing.
   const pinned = { ...reference, digest: manifest.digest };
   progress.enter("planning");
   const plan = planPull(manifest, artifact, request);
   progress.plan(plan.digest, plan.totalBytes, plan.blobs.length);
-  const found = await findPublished(layout, plan, signal);
-  if (found !== undefined) return warmReport(layout, found, progress);
   const blobs = plan.blobs.map(({ digest }) => digest);
   await noteUse(layout, plan.name, blobs);
   const stopUse = keepUse(layout, plan.name);
@@ -218,7 +222,7 @@ async function fetchAll(
   const planned = planTransfer(
     missing.map(({ sizeBytes }) => sizeBytes),
     limits,
-    concurrency,
+    lanesWithin(bandwidthLimit, concurrency),
   );
   const plane = new DataPlane({
     ...connections,

@@ -8,7 +8,8 @@ import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
 import { tuning } from "../transfer/tuning.ts";
-import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
+import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
+import { LaneTries } from "./lane-tries.ts";
 
 /** A connection this much slower than the others is given up for another one. */
 const slowShare = 0.1;
@@ -102,10 +103,16 @@ export async function rangeBlob(
 
   const fetchPiece = async (lane: LeasedLane, piece: number): Promise<void> => {
     let isOurs = true;
-    let wake: (() => void) | undefined;
+    let isResting = false;
+    const tries = new LaneTries(plane.pool);
+    const wake = (): void => {
+      if (isResting) resting -= 1;
+      isResting = false;
+    };
     await withRetries(
       async (tellProgress) => {
-        wake?.();
+        wake();
+        tries.begin();
         // While this lane waited, another one may have gone on with the piece, or be there to do so.
         if (!isOurs && (plane.pool.isCrowded || !map.claim(piece))) return;
         isOurs = false;
@@ -156,14 +163,9 @@ export async function rangeBlob(
         signal: wanted,
         ...(options.clock === undefined ? {} : { clock: options.clock }),
         onRetry: (error, attempt, waitMs) => {
-          backOffIfAsked(plane.pool, error);
-          const leave = plane.pool.rest();
+          tries.pause(error);
           resting += 1;
-          wake = () => {
-            leave();
-            resting -= 1;
-            wake = undefined;
-          };
+          isResting = true;
           options.onRetry(error, attempt, waitMs);
         },
       },
@@ -172,7 +174,8 @@ export async function rangeBlob(
         if (!over.signal.aborted || own.aborted) throw error;
       })
       .finally(() => {
-        wake?.();
+        wake();
+        tries.end();
       });
   };
 

@@ -5,7 +5,9 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { backOffIfAsked, progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
+import type { LeasedLane } from "../transfer/lane-pool.ts";
+import { progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
+import { LaneTries } from "./lane-tries.ts";
 
 /** Fills the partial in order; the digest (hex) of what was written. Takes the place of a lane meanwhile. Fails with AppError. */
 export async function slowBlob(
@@ -17,7 +19,7 @@ export async function slowBlob(
   const { pool } = options.plane;
   const lane = await pool.acquire(signal);
   try {
-    return await fill(partial, descriptor, options, signal);
+    return await fill(partial, descriptor, options, lane, signal);
   } finally {
     pool.release(lane);
   }
@@ -27,14 +29,17 @@ async function fill(
   partial: Partial,
   descriptor: Descriptor,
   options: FetchOptions,
+  lane: LeasedLane,
   signal: AbortSignal,
 ): Promise<string> {
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
   await partial.goOn();
   await options.follower?.follow(partial);
   let verifier = await hashWritten(partial, descriptor, signal);
+  const tries = new LaneTries(options.plane.pool);
   await withRetries(
     async (tellProgress) => {
+      if (await tries.beginInTurn(signal)) tellProgress();
       const offset = verifier.bytes;
       if (offset === descriptor.sizeBytes) return;
       try {
@@ -52,6 +57,7 @@ async function fill(
           verifier,
           enough,
           options,
+          lane,
           tellProgress,
           signal,
         );
@@ -76,11 +82,13 @@ async function fill(
       signal,
       ...(options.clock === undefined ? {} : { clock: options.clock }),
       onRetry: (error, attempt, waitMs) => {
-        backOffIfAsked(options.plane.pool, error);
+        tries.pause(error);
         options.onRetry(error, attempt, waitMs);
       },
     },
-  );
+  ).finally(() => {
+    tries.end();
+  });
   return verifier.finish();
 }
 
@@ -106,6 +114,7 @@ async function take(
   verifier: Verifier,
   enoughBytes: number,
   options: FetchOptions,
+  lane: LeasedLane,
   tellProgress: () => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -129,7 +138,7 @@ async function take(
       }
     }
     windowBytes += chunk.length;
-    await options.plane.spend(chunk.length, signal);
+    await options.plane.spend(lane, chunk.length, signal);
     const elapsedMs = performance.now() - windowStartMs;
     if (elapsedMs < options.slowest.windowMs) continue;
     if (windowBytes < options.slowest.bytes) {

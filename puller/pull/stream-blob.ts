@@ -5,7 +5,8 @@ import { AppError, RangeRefused } from "../oci/errors.ts";
 import { withRetries } from "../oci/retry.ts";
 import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
-import { backOffIfAsked, progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
+import { progressBytes, rangeWay, unasked, type FetchOptions } from "./fetch-options.ts";
+import { LaneTries } from "./lane-tries.ts";
 
 /** Fills the partial in order, going on behind what is there; the digest (hex) of what was written. Fails with AppError. */
 export async function streamBlob(
@@ -19,6 +20,7 @@ export async function streamBlob(
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
   await options.follower?.follow(partial);
   const lane = await plane.pool.acquire(signal);
+  const tries = new LaneTries(plane.pool);
   let blob = plane.newBlob();
   const open = async (): Promise<void> => {
     const { journalOffset } = partial;
@@ -43,6 +45,8 @@ export async function streamBlob(
     await open();
     await withRetries(
       async (tellProgress) => {
+        // While it waited for others, those went on.
+        if (await tries.beginInTurn(signal)) tellProgress();
         const offset = partial.contiguousBytes;
         if (offset === descriptor.sizeBytes) return;
         const { map } = partial;
@@ -88,13 +92,14 @@ export async function streamBlob(
         signal,
         ...(options.clock === undefined ? {} : { clock: options.clock }),
         onRetry: (error, attempt, waitMs) => {
-          backOffIfAsked(plane.pool, error);
+          tries.pause(error);
           options.onRetry(error, attempt, waitMs);
         },
       },
     );
     return await plane.finish(lane.thread, blob);
   } finally {
+    tries.end();
     plane.close(lane.thread, blob);
     plane.pool.release(lane);
   }

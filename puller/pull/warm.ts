@@ -3,7 +3,7 @@
 
 import { modelDirectoryName } from "../contract.ts";
 import type { Globs } from "../artifact/wanted-paths.ts";
-import { parseReference } from "../oci/reference.ts";
+import { AppError } from "../oci/errors.ts";
 import type { Digest } from "../oci/types.ts";
 import { modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isSealedModelTrusted, readSeal, type Seal } from "../store/seal.ts";
@@ -11,16 +11,16 @@ import { noteUse } from "../store/note-use.ts";
 import type { ProgressTracker } from "./progress.ts";
 import type { PullReport } from "./pull.ts";
 
-/** The report of a model that is named by digest and that is there; undefined when it is to be pulled. */
-export async function findNamed(
+/** The report of a model that is there; undefined when it is to be pulled. `digest`: of its manifest, if that is known. */
+export async function findModel(
   layout: StoreLayout,
-  request: Globs & { readonly reference: string },
+  digest: Digest | undefined,
+  { include, exclude }: Globs,
   progress: ProgressTracker,
   signal: AbortSignal,
 ): Promise<PullReport | undefined> {
-  const { digest } = parseReference(request.reference);
   if (digest === undefined) return undefined;
-  const name = modelDirectoryName(digest, request.include, request.exclude);
+  const name = modelDirectoryName(digest, include, exclude);
   const seal = await findPublished(layout, { name, digest }, signal);
   return seal && warmReport(layout, seal, progress);
 }
@@ -39,7 +39,7 @@ export async function findPublished(
 }
 
 /** What a pull reports that found everything there. */
-export function warmReport(
+function warmReport(
   layout: StoreLayout,
   { name, digest, files }: Seal,
   progress: ProgressTracker,
@@ -56,4 +56,13 @@ export function warmReport(
     isWarm: true,
     seconds: progress.seconds,
   };
+}
+
+/** Fails with StorageFailed when nothing can be written to the store, so that a model that is not there cannot be pulled. */
+export function refuseReadOnly({ isReadOnly, root }: StoreLayout): void {
+  if (!isReadOnly) return;
+  throw new AppError(
+    "StorageFailed",
+    `the volume ${root} can only be read and does not hold the model; name it by digest, and fill the volume with puller pull from where it can be written to`,
+  );
 }

@@ -7,7 +7,7 @@ import type { FailureCode } from "../contract.ts";
 import { AppError, FastPathRefused } from "../oci/errors.ts";
 import { limits } from "../oci/limits.ts";
 import { networkError } from "../oci/network-error.ts";
-import { readBytes } from "./bandwidth.ts";
+import { mayRead, readBytes } from "./bandwidth.ts";
 import { headEnd, parseResponseHead, type ResponseHead } from "./response-head.ts";
 import type { LaneTarget } from "./messages.ts";
 import { openSocket } from "./open-socket.ts";
@@ -34,7 +34,7 @@ export type ConnectionSettings = {
   readonly connectTimeoutMs: number;
   readonly stallTimeoutMs: number;
   readonly slowest: { readonly bytes: number; readonly windowMs: number };
-  /** Bytes that may still be received; negative after too many. */
+  /** Bytes that this lane may still receive, negative after too many; undefined: no limit. */
   readonly allowance: Int32Array | undefined;
 };
 
@@ -139,6 +139,10 @@ export class Connection {
       }
       this.#heardSinceTick = true;
     }
+    if (this.#state === "idle") {
+      this.#send();
+      this.#heardSinceTick = true;
+    }
     if (this.#filled > this.#passed && nowMs - this.#unpassedSinceMs > flushAfterMs) this.#pass(nowMs);
     const wasBusy = elapsedMs > 1_000;
     if (this.#heardSinceTick || wasBusy) this.#silentMs = 0;
@@ -160,7 +164,7 @@ export class Connection {
     this.#windowMs += elapsedMs;
     const { bytes, windowMs } = this.#settings.slowest;
     if (this.#windowMs < windowMs) return;
-    if (this.#windowBytes < bytes && this.#settings.allowance === undefined) {
+    if (this.#windowBytes < bytes) {
       this.#fail(
         new AppError(
           "TransferStalled",
@@ -179,7 +183,9 @@ export class Connection {
     return { host: port === (isSecure ? 443 : 80) ? hostname : `${hostname}:${port}` };
   }
 
+  /** Sends what is pending, or leaves it to a later tick: small bodies come with their heads, before anybody could pause. */
   #send(): void {
+    if (!this.#mayReceive()) return;
     this.#state = "head";
     this.#filled = 0;
     this.#passed = 0;
@@ -193,16 +199,14 @@ export class Connection {
    */
   #room(): Buffer {
     const { allowance } = this.#settings;
-    let bytes = slackBytes;
-    if (this.#state === "body") {
-      bytes = allowance === undefined ? this.#slab.length : readBytes(Atomics.load(allowance, 0), slackBytes);
-    }
+    const mostBytes = this.#state === "body" && allowance === undefined ? this.#slab.length : slackBytes;
+    const bytes = allowance === undefined ? mostBytes : readBytes(Atomics.load(allowance, 0), mostBytes);
     return this.#slab.subarray(this.#filled, Math.min(this.#filled + bytes, this.#slab.length));
   }
 
   #mayReceive(): boolean {
     const { allowance } = this.#settings;
-    return allowance === undefined || Atomics.load(allowance, 0) > 0;
+    return allowance === undefined || mayRead(Atomics.load(allowance, 0));
   }
 
   /** Told that bytes are in the slab, at the place that `#room` gave after the read before. False pauses. */

@@ -5,7 +5,7 @@ import type { FailureCode } from "../contract.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { FastPathRefused } from "../oci/errors.ts";
 import type { AnswerHead, Asker, Hop } from "../oci/transport.ts";
-import { refillAt } from "./bandwidth.ts";
+import { Allowance, mayRead } from "./bandwidth.ts";
 import { LanePool, type LeasedLane } from "./lane-pool.ts";
 import type { MachineLimits } from "./machine-limits.ts";
 import {
@@ -72,8 +72,8 @@ export class DataPlane {
   readonly #idleHashers: Thread[] = [];
   readonly #hashers: Thread[] = [];
   readonly #timers: NodeJS.Timeout[] = [];
-  /** Bytes that may still be received, shared with the lanes; undefined: no limit. */
-  readonly #allowance: Int32Array | undefined;
+  /** What lanes may still receive; undefined: no limit. */
+  readonly #allowance: Allowance | undefined;
   #exchanges = 0;
   #blobs = 0;
   #receivedBytes = 0;
@@ -82,20 +82,29 @@ export class DataPlane {
     this.plan = plan;
     this.limits = limits;
     this.pool = new LanePool(plan, performance.now());
-    const allowance = bandwidthLimit === undefined ? undefined : new SharedArrayBuffer(4);
+    const allowance =
+      bandwidthLimit === undefined
+        ? undefined
+        : new Allowance(bandwidthLimit, plan.mostLanes, performance.now());
     this.#settings = {
       ...settings,
       slabBytes: plan.slabBytes,
-      ...(allowance === undefined ? {} : { allowance }),
+      ...(allowance === undefined ? {} : { allowance: allowance.shared }),
     };
-    this.#allowance = allowance === undefined ? undefined : new Int32Array(allowance);
-    if (this.#allowance !== undefined && bandwidthLimit !== undefined)
-      this.#refill(this.#allowance, bandwidthLimit);
+    this.#allowance = allowance;
+    if (allowance !== undefined) {
+      this.#timers.push(
+        setInterval(() => {
+          allowance.refill(performance.now(), this.pool.inUse);
+        }, refillMs),
+      );
+    }
     this.#timers.push(
       setInterval(() => {
         const utilization = Math.max(0, ...this.#threads.map((thread) => thread?.utilization() ?? 0));
         this.counts.mostLanes = Math.max(this.counts.mostLanes, this.pool.lanes);
-        this.pool.look({ nowMs: performance.now(), bytes: this.#receivedBytes, utilization });
+        const isAtLimit = this.#allowance?.isUsedUp ?? false;
+        this.pool.look({ nowMs: performance.now(), bytes: this.#receivedBytes, utilization, isAtLimit });
       }, lookMs),
     );
   }
@@ -111,11 +120,12 @@ export class DataPlane {
     this.#receivedBytes += bytes;
   }
 
-  /** Counts bytes that came by another way than a lane against the limit, and waits until there may be more. */
-  async spend(bytes: number, signal: AbortSignal): Promise<void> {
-    if (this.#allowance === undefined) return;
-    Atomics.sub(this.#allowance, 0, bytes);
-    while (Atomics.load(this.#allowance, 0) <= 0) await delay(refillMs, undefined, { signal });
+  /** Counts bytes that came by another way in a lane's place against the limit, and waits until there may be more. */
+  async spend({ id }: LeasedLane, bytes: number, signal: AbortSignal): Promise<void> {
+    const allowance = this.#allowance?.of(id);
+    if (allowance === undefined) return;
+    Atomics.sub(allowance, 0, bytes);
+    while (!mayRead(Atomics.load(allowance, 0))) await delay(refillMs, undefined, { signal });
   }
 
   newBlob(): number {
@@ -245,17 +255,6 @@ export class DataPlane {
       });
       thread.send(message(exchange));
     });
-  }
-
-  /** Tops the allowance up, again and again. */
-  #refill(allowance: Int32Array, bytesPerSecond: number): void {
-    const refill = refillAt(bytesPerSecond, performance.now());
-    this.#timers.push(
-      setInterval(() => {
-        const bytes = refill(performance.now(), Atomics.load(allowance, 0));
-        if (bytes > 0) Atomics.add(allowance, 0, bytes);
-      }, refillMs),
-    );
   }
 }
 

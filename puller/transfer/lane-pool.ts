@@ -12,16 +12,18 @@ import {
 /** A lane that somebody has. Given back by `release`. */
 export type LeasedLane = { readonly id: number; readonly thread: number };
 
-type Waiting = { readonly resolve: (lane: LeasedLane) => void; readonly reject: (error: unknown) => void };
+type Waiting<T> = { readonly resolve: (value: T) => void };
 
 export class LanePool {
   readonly #plan: Pick<TransferPlan, "threads" | "mostLanes">;
   #state: LaneState;
   readonly #free: number[] = [];
   #next = 0;
-  #leased = 0;
+  readonly #leased = new Set<number>();
   #resting = 0;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<Waiting<LeasedLane>>();
+  /** Lanes that have rested. They go before those who wait for a lane. */
+  readonly #returning = new Set<Waiting<undefined>>();
   /** Blobs that would take more lanes if there were some. */
   readonly #wishes = new Set<() => void>();
 
@@ -35,36 +37,27 @@ export class LanePool {
     return this.#state.lanes;
   }
 
+  /** Ids of the lanes that somebody has: below the most that there may be. */
+  get inUse(): ReadonlySet<number> {
+    return this.#leased;
+  }
+
   /** Waits for a lane. */
   async acquire(signal: AbortSignal): Promise<LeasedLane> {
     signal.throwIfAborted();
     const lane = this.tryAcquire();
     if (lane !== undefined) return lane;
-    return new Promise((resolve, reject) => {
-      const abort = (): void => {
-        this.#waiting.delete(waiting);
-        reject(signal.reason as Error);
-      };
-      const waiting: Waiting = {
-        resolve: (given) => {
-          signal.removeEventListener("abort", abort);
-          resolve(given);
-        },
-        reject,
-      };
-      signal.addEventListener("abort", abort, { once: true });
-      this.#waiting.add(waiting);
-    });
+    return this.#queue(this.#waiting, signal);
   }
 
   /** A lane, if one is free now and nobody waits for it. */
   tryAcquire(): LeasedLane | undefined {
-    if (this.#leased >= this.#state.lanes || this.#waiting.size > 0) return undefined;
+    if (this.#leased.size >= this.#state.lanes || this.#waiting.size > 0) return undefined;
     return this.#lease();
   }
 
   release(lane: LeasedLane): void {
-    this.#leased -= 1;
+    this.#leased.delete(lane.id);
     this.#free.push(lane.id);
     this.#serve();
   }
@@ -80,15 +73,30 @@ export class LanePool {
    * work would stop for others that were told to wait, and nothing would move.
    */
   get isCrowded(): boolean {
-    return this.#leased - this.#resting > this.#state.lanes;
+    return this.#leased.size - this.#resting > this.#state.lanes;
   }
 
   /** A lane waits for its server; until the returned function is called, once, it keeps its place, in which nobody else asks. */
   rest(): () => void {
     this.#resting += 1;
+    this.#serveReturning();
     return () => {
       this.#resting -= 1;
     };
+  }
+
+  /**
+   * Ends the rest of a lane, in place of the function that `rest` gave, once fewer lanes work than may. True when that had to be
+   * waited for. Where it throws, the lane still rests.
+   */
+  async comeBack(signal: AbortSignal): Promise<boolean> {
+    signal.throwIfAborted();
+    if (this.#returning.size === 0 && this.#hasRoom()) {
+      this.#resting -= 1;
+      return false;
+    }
+    await this.#queue(this.#returning, signal);
+    return true;
   }
 
   look(sample: Omit<LaneSample, "isWanted">): void {
@@ -97,25 +105,58 @@ export class LanePool {
     this.#serve();
   }
 
-  /** A server asked to slow down. */
-  backOff(nowMs: number): void {
-    this.#state = backOff(this.#state, nowMs);
+  /** A server asked for less, in answer to a request of `askedMs`. */
+  backOff(nowMs: number, askedMs: number): void {
+    this.#state = backOff(this.#state, nowMs, askedMs);
+  }
+
+  async #queue<T>(queue: Set<Waiting<T>>, signal: AbortSignal): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        queue.delete(waiting);
+        reject(signal.reason as Error);
+      };
+      const waiting: Waiting<T> = {
+        resolve: (given) => {
+          signal.removeEventListener("abort", abort);
+          resolve(given);
+        },
+      };
+      signal.addEventListener("abort", abort, { once: true });
+      queue.add(waiting);
+    });
+  }
+
+  /** Whether one more lane of those that rest may work. */
+  #hasRoom(): boolean {
+    return this.#leased.size - this.#resting < this.#state.lanes;
   }
 
   #lease(): LeasedLane {
-    this.#leased += 1;
     const id = this.#free.pop() ?? this.#next++;
+    this.#leased.add(id);
     return { id, thread: id % this.#plan.threads };
   }
 
+  /** Lets lanes come back, as many as there is room for. */
+  #serveReturning(): void {
+    for (const returning of this.#returning) {
+      if (!this.#hasRoom()) return;
+      this.#returning.delete(returning);
+      this.#resting -= 1;
+      returning.resolve(undefined);
+    }
+  }
+
   #serve(): void {
+    this.#serveReturning();
     for (const waiting of this.#waiting) {
-      if (this.#leased >= this.#state.lanes) return;
+      if (this.#leased.size >= this.#state.lanes) return;
       this.#waiting.delete(waiting);
       waiting.resolve(this.#lease());
     }
     for (const wish of this.#wishes) {
-      if (this.#leased >= this.#state.lanes) return;
+      if (this.#leased.size >= this.#state.lanes) return;
       wish();
     }
   }

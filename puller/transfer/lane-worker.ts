@@ -2,6 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../oci/errors.ts";
+import { allowanceOf } from "./bandwidth.ts";
 import { connectionSettings, Lane, OpenBlob } from "./lane.ts";
 import { sendFailure, type FromLane, type ThreadSettings, type ToLane } from "./messages.ts";
 
@@ -40,7 +41,15 @@ function take(message: ToLane): void {
       if (lane === undefined) {
         const slabBytes =
           lanes.size === 0 ? settings.slabBytes : Math.min(settings.slabBytes, furtherSlabBytes);
-        lane = new Lane(connection, slabBytes, post);
+        const { allowance } = settings;
+        lane = new Lane(
+          {
+            ...connection,
+            allowance: allowance === undefined ? undefined : allowanceOf(allowance, message.lane),
+          },
+          slabBytes,
+          post,
+        );
         lanes.set(message.lane, lane);
       }
       lane.fetch(message, blobOf(message.blob));

@@ -204,8 +204,8 @@ export class Lane {
   }
 }
 
-/** Settings of connections from those of a thread. */
-export function connectionSettings(settings: ThreadSettings): ConnectionSettings {
+/** Settings of a thread's connections, but for what each lane has of its own. */
+export function connectionSettings(settings: ThreadSettings): Omit<ConnectionSettings, "allowance"> {
   const secureContext: SecureContext | undefined =
     settings.authorities === undefined ? undefined : createSecureContext({ ca: [...settings.authorities] });
   return {
@@ -213,6 +213,5 @@ export function connectionSettings(settings: ThreadSettings): ConnectionSettings
     connectTimeoutMs: settings.connectTimeoutMs,
     stallTimeoutMs: settings.stallTimeoutMs,
     slowest: settings.slowest,
-    allowance: settings.allowance === undefined ? undefined : new Int32Array(settings.allowance),
   };
 }

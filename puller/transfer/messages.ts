@@ -17,7 +17,7 @@ export type ThreadSettings = {
   readonly slowest: { readonly bytes: number; readonly windowMs: number };
   /** Buffer of each lane, bytes. */
   readonly slabBytes: number;
-  /** Bytes that may still be received, refilled by the main thread; absent: no limit. One Int32. */
+  /** Bytes that each lane may still receive, refilled by the main thread; absent: no limit. An Int32 of each. */
   readonly allowance?: SharedArrayBuffer;
 };
 

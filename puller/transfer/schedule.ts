@@ -72,6 +72,8 @@ export type LaneSample = {
   readonly utilization: number;
   /** Whether somebody waits for a lane. */
   readonly isWanted: boolean;
+  /** Whether the user's limit of bytes per second is used up. */
+  readonly isAtLimit: boolean;
 };
 
 export type LaneState = {
@@ -80,8 +82,12 @@ export type LaneState = {
   readonly sinceBytes: number;
   /** Rate and lanes before the last increase, to be compared with what it brought. */
   readonly before?: { readonly lanes: number; readonly bytesPerSecond: number };
+  /** Whether the user's limit was used up at a look since then. */
+  readonly wasAtLimit: boolean;
   /** No increase before this. */
   readonly holdUntilMs: number;
+  /** When a server last had them halved. */
+  readonly backedOffMs: number;
 };
 
 /** A rate is judged over at least this long, milliseconds. */
@@ -96,11 +102,19 @@ const backOffMs = 15_000;
 const busy = 0.75;
 
 export function firstLaneState(lanes: number, nowMs: number): LaneState {
-  return { lanes, sinceMs: nowMs, sinceBytes: 0, holdUntilMs: 0 };
+  return {
+    lanes,
+    sinceMs: nowMs,
+    sinceBytes: 0,
+    wasAtLimit: false,
+    holdUntilMs: 0,
+    backedOffMs: Number.NEGATIVE_INFINITY,
+  };
 }
 
 /** The number of lanes after a look: doubled while that brings more, which shows a limit per connection; else as it was. */
-export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: number): LaneState {
+export function nextLaneState(last: LaneState, sample: LaneSample, mostLanes: number): LaneState {
+  const state = sample.isAtLimit && !last.wasAtLimit ? { ...last, wasAtLimit: true } : last;
   const elapsedMs = sample.nowMs - state.sinceMs;
   if (elapsedMs < sampleMs) return state;
   const bytesPerSecond = ((sample.bytes - state.sinceBytes) * 1000) / elapsedMs;
@@ -108,8 +122,12 @@ export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: n
     lanes: state.lanes,
     sinceMs: sample.nowMs,
     sinceBytes: sample.bytes,
+    wasAtLimit: false,
     holdUntilMs: state.holdUntilMs,
+    backedOffMs: state.backedOffMs,
   };
+  // More lanes bring nothing then, and that these bring no more than fewer did is not their fault.
+  if (state.wasAtLimit) return fresh;
   const { before } = state;
   if (before !== undefined && bytesPerSecond < before.bytesPerSecond * leastGain) {
     if (elapsedMs < trialMs) return state;
@@ -130,13 +148,19 @@ export function nextLaneState(state: LaneState, sample: LaneSample, mostLanes: n
   };
 }
 
-/** After 429 or 503: half the lanes, and no more for a while. */
-export function backOff(state: LaneState, nowMs: number): LaneState {
-  const { sinceMs, sinceBytes } = state;
+/**
+ * After 429 or 503: half the lanes, and no more for a while. Once for all requests that were on their way at that time, as that of
+ * `askedMs` may have been: what more of them are answered so says nothing about the half.
+ */
+export function backOff(state: LaneState, nowMs: number, askedMs: number): LaneState {
+  const { lanes, sinceMs, sinceBytes, wasAtLimit, backedOffMs } = state;
+  const isNew = askedMs > backedOffMs;
   return {
-    lanes: Math.max(1, Math.floor(state.lanes / 2)),
+    lanes: isNew ? Math.max(1, Math.floor(lanes / 2)) : lanes,
     sinceMs,
     sinceBytes,
+    wasAtLimit,
     holdUntilMs: nowMs + backOffMs,
+    backedOffMs: isNew ? nowMs : backedOffMs,
   };
 }

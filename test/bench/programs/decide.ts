@@ -45,7 +45,7 @@ const input = selectionInput(
 
 const byName = (one: { readonly name: string }, other: { readonly name: string }): number =>
   one.name < other.name ? -1 : 1;
-// As the operator keeps them between decisions: in the order of the API server, each with RAM of its own, a third of them in use.
+// As the operator keeps them between decisions: in the order of the API server, each with RAM and disk of its own, a third of them in use.
 const hardware = input.nodes.toSorted(byName).map((node, index) =>
   withFreeCapacity(
     {
@@ -54,9 +54,16 @@ const hardware = input.nodes.toSorted(byName).map((node, index) =>
       ...(node.allocatableMemoryBytes === undefined
         ? {}
         : { allocatableMemoryBytes: node.allocatableMemoryBytes - index * 4096 }),
+      allocatableAmounts: {
+        ...node.allocatableAmounts,
+        "ephemeral-storage": (node.allocatableAmounts?.["ephemeral-storage"] ?? 0) - index * 4096,
+      },
     },
     index % 3 === 0
-      ? { requests: { cpu: 4000, memory: 8 * 2 ** 30, "nvidia.com/gpu": 1 }, pods: 1 + (index % 40) }
+      ? {
+          requests: { cpu: 4000, memory: 8 * 2 ** 30, "ephemeral-storage": 8 * 2 ** 30, "nvidia.com/gpu": 1 },
+          pods: 1 + (index % 40),
+        }
       : nothingTaken,
   ),
 );

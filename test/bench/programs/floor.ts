@@ -1,12 +1,13 @@
 // What no puller in Node can go below: the CPU time of receiving so many bytes into one reused buffer, of hashing as many, and of
 // writing as many, each alone.
-//   node floor.ts URL BYTES FILE     prints one line of JSON
+//   node floor.ts URL BYTES FILE [durably]     prints one line of JSON
+// With `durably` also what the storage takes for as many bytes, synced while they are written.
 
 import { createHash } from "node:crypto";
-import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fdatasync, fsyncSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { connect } from "node:net";
 
-const [address = "", size = "", file = ""] = process.argv.slice(2);
+const [address = "", size = "", file = "", how] = process.argv.slice(2);
 const url = new URL(address);
 const sizeBytes = Number(size);
 const slab = Buffer.alloc(1024 * 1024, 0x5a);
@@ -75,10 +76,41 @@ function write(): void {
   closeSync(handle);
 }
 
+const syncEveryBytes = 128 * 1024 * 1024;
+
+/** Writes and syncs the bytes, the syncs beside the writing as the puller has them. */
+async function writeDurably(): Promise<void> {
+  const handle = openSync(file, "w");
+  let syncing: Promise<void> | undefined;
+  let unsynced = 0;
+  for (let left = sizeBytes; left > 0; left -= slab.length) {
+    unsynced += writeSync(handle, slab, 0, Math.min(left, slab.length));
+    if (unsynced < syncEveryBytes) continue;
+    await syncing;
+    unsynced = 0;
+    syncing = new Promise((resolve, reject) => {
+      fdatasync(handle, (error) => {
+        if (error === null) resolve();
+        else reject(error);
+      });
+    });
+  }
+  await syncing;
+  fsyncSync(handle);
+  closeSync(handle);
+}
+
 const receiveCpuSeconds = await cpuSecondsOf(receive);
 const hashCpuSeconds = await cpuSecondsOf(hash);
 const writeCpuSeconds = await cpuSecondsOf(write);
 unlinkSync(file);
+let durable = {};
+if (how === "durably") {
+  const startedMs = performance.now();
+  const durableCpuSeconds = await cpuSecondsOf(writeDurably);
+  durable = { durableCpuSeconds, durableWallSeconds: (performance.now() - startedMs) / 1000 };
+  unlinkSync(file);
+}
 process.stdout.write(
-  `${JSON.stringify({ receivedBytes, receiveCpuSeconds, hashCpuSeconds, writeCpuSeconds })}\n`,
+  `${JSON.stringify({ receivedBytes, receiveCpuSeconds, hashCpuSeconds, writeCpuSeconds, ...durable })}\n`,
 );

@@ -11,7 +11,7 @@ export const scenarios: readonly Scenario[] = [
     area: "decisions",
     title: "Deciding for 16 variants on 5,000 nodes",
     method:
-      "A process of its own decides 40 times with BestFit, for ten kinds of nodes in five dialects, each node with RAM of its own and a third of them in use, for one variant (Uniform) and for one of each kind of nodes (PerHardware), and prints the medians of the last 30. The list of nodes is new each time, the facts of each node are not.",
+      "A process of its own decides 40 times with BestFit, for ten kinds of nodes in five dialects, each node with RAM and disk of its own and a third of them in use, for one variant (Uniform) and for one of each kind of nodes (PerHardware), and prints the medians of the last 30. The list of nodes is new each time, the facts of each node are not.",
     prepare: async (bench) => [
       {
         name: "5,000 nodes",

@@ -90,7 +90,7 @@ const floor: Scenario = {
     const server = await bench.nginx([artifact], { cpu: bench.cpus.server });
     if (server === undefined) return [];
     const { client: cpu } = bench.cpus;
-    const variant = floorVariant(bench, { server, artifact }, content, cpu);
+    const variant = floorVariant(bench, { server, artifact }, content, { cpu });
     return bench.storages.map((storage) => ({
       name: `nginx, ${storage.name}`,
       directory: storage.directory,

@@ -29,6 +29,8 @@ const candidate: Candidate = {
   },
   runtime: { name: "engine", definition },
 };
+/** The model and what the store needs beside it. */
+const onDisk = { "ephemeral-storage": gibibyte + 64 * mebibyte };
 const source = { reference: "registry.example.com/m:1" };
 
 const specs: readonly (readonly [
@@ -36,22 +38,38 @@ const specs: readonly (readonly [
   spec: Omit<ModelSpec, "source">,
   cpuMillis: number,
   memoryBytes: number,
+  /** As always: the disk that a volume of the node takes. */
+  others: Readonly<Record<string, number>> | "as always",
 ])[] = [
-  ["the puller alone states CPU, and the estimate RAM", {}, 100, 4 * gibibyte],
-  ["the runtime's CPU", { runtime: { resources: { requests: { cpu: "2" } } } }, 2000, 4 * gibibyte],
+  ["the puller alone states CPU, and the estimate RAM", {}, 100, 4 * gibibyte, "as always"],
+  [
+    "the runtime's CPU",
+    { runtime: { resources: { requests: { cpu: "2" } } } },
+    2000,
+    4 * gibibyte,
+    "as always",
+  ],
   [
     "a limit is the request",
     { runtime: { resources: { limits: { cpu: "3", memory: "6Gi" } } } },
     3000,
     6 * gibibyte,
+    "as always",
   ],
   [
     "the puller, where it asks for more",
     { puller: { resources: { requests: { cpu: "4", memory: "8Gi" } } } },
     4000,
     8 * gibibyte,
+    "as always",
   ],
-  ["less than the estimate", { runtime: { resources: { requests: { memory: "1Gi" } } } }, 100, gibibyte],
+  [
+    "less than the estimate",
+    { runtime: { resources: { requests: { memory: "1Gi" } } } },
+    100,
+    gibibyte,
+    "as always",
+  ],
   [
     "a container that the template adds",
     {
@@ -63,14 +81,59 @@ const specs: readonly (readonly [
     },
     500,
     5 * gibibyte,
+    "as always",
   ],
-  ["a volume in RAM", { storage: { type: "Ephemeral", medium: "Memory", size: "2Gi" } }, 100, 6 * gibibyte],
+  [
+    "a volume in RAM",
+    { storage: { type: "Ephemeral", medium: "Memory", size: "2Gi" } },
+    100,
+    6 * gibibyte,
+    {},
+  ],
+  [
+    "a volume of a stated size",
+    { storage: { type: "Ephemeral", size: "7Gi" } },
+    100,
+    4 * gibibyte,
+    { "ephemeral-storage": 7 * gibibyte },
+  ],
+  [
+    "a claim, which is no part of the node",
+    { storage: { type: "PersistentVolumeClaim" } },
+    100,
+    4 * gibibyte,
+    {},
+  ],
+  [
+    "extended resources, huge pages and disk that the template and the runtime ask for",
+    {
+      runtime: { resources: { limits: { "hugepages-2Mi": "64Mi", "example.com/fpga": "2" } } },
+      template: {
+        spec: {
+          containers: [
+            {
+              name: "side",
+              image: "s",
+              resources: { requests: { "ephemeral-storage": "3Gi" }, limits: { "example.com/fpga": "1" } },
+            },
+          ],
+        },
+      },
+    },
+    100,
+    4 * gibibyte,
+    { "ephemeral-storage": 3 * gibibyte, "hugepages-2Mi": 64 * mebibyte, "example.com/fpga": 3 },
+  ],
 ];
 
 describe("what a pod requests", () => {
-  test.each(specs)("%s", (_what, more, cpuMillis, memoryBytes) => {
+  test.each(specs)("%s", (_what, more, cpuMillis, memoryBytes, others) => {
     const spec: ModelSpec = { source, ...more };
-    expect(podAmounts({ spec }, configuration, candidate, 4 * gibibyte)).toEqual({ cpuMillis, memoryBytes });
+    expect(podAmounts({ spec }, configuration, candidate, { memoryBytes: 4 * gibibyte })).toEqual({
+      cpuMillis,
+      memoryBytes,
+      others: others === "as always" ? onDisk : others,
+    });
   });
 
   test.each(specs)("is what the rendered pod requests: %s", (_what, more) => {
@@ -80,7 +143,15 @@ describe("what a pod requests", () => {
         apiVersion: "v1",
         kind: "Node",
         metadata: { name: "n" },
-        status: { allocatable: { cpu: "8", memory: "64Gi" } },
+        status: {
+          allocatable: {
+            cpu: "8",
+            memory: "64Gi",
+            "ephemeral-storage": "100Gi",
+            "hugepages-2Mi": "1Gi",
+            "example.com/fpga": "4",
+          },
+        },
       },
     ].map(nodeHardware);
     const choice = chooseVariant({
@@ -88,7 +159,7 @@ describe("what a pod requests", () => {
       nodes,
       selection: {},
       tolerations: () => [],
-      requested: (each, bytes) => podAmounts({ spec }, configuration, each, bytes),
+      requested: (each, placement) => podAmounts({ spec }, configuration, each, placement),
       replicas: 1,
     });
     if (choice.kind !== "selected") throw new Error(choice.message);
@@ -112,21 +183,22 @@ describe("what a pod requests", () => {
           limits?: Record<string, string>;
           requests?: Record<string, string>;
         };
-        return { ...each, resources: { requests: { ...resources.limits, ...resources.requests } } };
+        return { ...each, resources: { requests: { ...resources?.limits, ...resources?.requests } } };
       });
-    const { cpu, memory } = podRequests({
+    const { cpu, memory, ...others } = podRequests({
       containers: filled(containers),
       initContainers: filled(initContainers),
     });
-    const told = podAmounts({ spec }, configuration, candidate, choice.placement.memoryBytes);
+    const told = podAmounts({ spec }, configuration, candidate, choice.placement);
     // Quantities are written in whole mebibytes.
     expect(cpu).toBe(told.cpuMillis);
+    expect(others).toEqual(told.others);
     expect(Math.abs((memory ?? 0) - told.memoryBytes)).toBeLessThan(mebibyte);
   });
 });
 
 describe("a verdict", () => {
-  const allocatable = { cpu: "4", memory: "64Gi", pods: "110" };
+  const allocatable = { cpu: "4", memory: "64Gi", pods: "110", "ephemeral-storage": "9Gi" };
   const node = { apiVersion: "v1", kind: "Node", metadata: { name: "n" }, status: { allocatable } };
   const judge = (cpu: string, takenMillis: number): string | undefined => {
     const spec: ModelSpec = { source, runtime: { resources: { requests: { cpu } } } };
@@ -135,7 +207,7 @@ describe("a verdict", () => {
       nodes: [withFreeCapacity(nodeHardware(node), { requests: { cpu: takenMillis }, pods: 1 })],
       selection: {},
       tolerations: () => [],
-      requested: (each, bytes) => podAmounts({ spec }, configuration, each, bytes),
+      requested: (each, placement) => podAmounts({ spec }, configuration, each, placement),
       replicas: 1,
     });
     return verdicts.map(({ verdict, message }) => `${verdict}: ${message}`)[0];

@@ -478,7 +478,13 @@ describeNode("flows on a real node", () => {
         },
       },
     });
-    const resources = { cpu: "8", memory: "64Gi", pods: "10", "nvidia.com/gpu": "1" };
+    const resources = {
+      cpu: "8",
+      memory: "64Gi",
+      pods: "10",
+      "ephemeral-storage": "100Gi",
+      "nvidia.com/gpu": "1",
+    };
     await kubectl(
       "patch",
       "node",

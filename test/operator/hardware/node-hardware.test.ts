@@ -35,7 +35,7 @@ describe("nodeHardware", () => {
       architecture: "amd64",
       allocatableCpuMillis: 3920,
       allocatableMemoryBytes: 16 * 2 ** 30,
-      allocatableEphemeralBytes: 47093746742,
+      allocatableAmounts: { "ephemeral-storage": 47093746742 },
       cpuFeatures: ["AVX2"],
       accelerators: [],
       isUnschedulable: false,

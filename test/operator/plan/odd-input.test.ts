@@ -38,7 +38,7 @@ describe("nodes, pods and devices", () => {
     const node = {
       kind: "Node",
       metadata: { name: "n", labels: { "kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux" } },
-      status: { allocatable: { cpu: "32", memory: "128Gi", pods: "110" } },
+      status: { allocatable: { cpu: "32", memory: "128Gi", pods: "110", "ephemeral-storage": "100Gi" } },
     };
     const slice = {
       kind: "ResourceSlice",

@@ -25,7 +25,9 @@ describeCluster("ocimodel plan as a plugin of kubectl, by a user who may list no
     ({ kubectl } = await ensureKubernetesTools());
     const node = { apiVersion: "v1", kind: "Node", metadata: { name: "a" } };
     await plane.kubectl(["create", "-f", "-"], { input: JSON.stringify(node) });
-    const capacity = { status: { allocatable: { cpu: "8", memory: "64Gi", pods: "110" } } };
+    const capacity = {
+      status: { allocatable: { cpu: "8", memory: "64Gi", pods: "110", "ephemeral-storage": "100Gi" } },
+    };
     await plane.kubectl(["patch", "node", "a", "--subresource=status", "-p", JSON.stringify(capacity)]);
     await plane.kubectl(["taint", "nodes", "--all", "node.kubernetes.io/not-ready-"], { allowFailure: true });
     await plane.kubectl(["create", "namespace", "team"]);

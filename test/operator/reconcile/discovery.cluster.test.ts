@@ -50,7 +50,7 @@ describeCluster("variants that are found, from the registry to the Deployment", 
     const node = { apiVersion: "v1", kind: "Node", metadata: { name: "a" } };
     await ask("POST", "/api/v1/nodes", node);
     const status = {
-      allocatable: { cpu: "8", memory: "64Gi", pods: "110" },
+      allocatable: { cpu: "8", memory: "64Gi", pods: "110", "ephemeral-storage": "100Gi" },
       conditions: [{ type: "Ready", status: "True" }],
     };
     await ask("PATCH", "/api/v1/nodes/a/status", { status }, "application/merge-patch+json");

@@ -24,7 +24,7 @@ const node: Node = {
   apiVersion: "v1",
   kind: "Node",
   metadata: { name: "a" },
-  status: { allocatable: { memory: "64Gi", cpu: "8", pods: "110" } },
+  status: { allocatable: { memory: "64Gi", cpu: "8", pods: "110", "ephemeral-storage": "100Gi" } },
 };
 
 const facts = (number: number, more: Partial<InspectFacts> = {}): InspectFacts => ({

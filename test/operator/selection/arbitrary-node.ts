@@ -287,30 +287,48 @@ export const arbitraryNode: fc.Arbitrary<Node> = fc
     hasHostname: fc.boolean(),
     memoryGibibytes: fc.constantFrom(4, 16, 64, 256),
     cpus: fc.constantFrom(2, 8, 64),
+    diskGibibytes: fc.constantFrom(10, 100, 500, 500),
+    others: labels({
+      "hugepages-2Mi": [undefined, undefined, "0", "1Gi", "4Gi"],
+      "example.com/fpga": [undefined, undefined, "1", "4"],
+    }),
     taints: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, taints),
     isCordoned: fc.integer({ min: 0, max: 9 }).map((each) => each === 0),
   })
-  .map(({ part: found, common: shared, hasHostname, memoryGibibytes, cpus, taints: marks, isCordoned }) => ({
-    apiVersion: "v1",
-    kind: "Node",
-    metadata: {
-      name: "",
-      labels: { ...shared, ...found.labels, ...(hasHostname ? { "kubernetes.io/hostname": "" } : {}) },
-    },
-    spec: {
-      ...(isCordoned ? { unschedulable: true } : {}),
-      ...(marks.length === 0 ? {} : { taints: marks }),
-    },
-    status: {
-      allocatable: {
-        cpu: String(cpus),
-        memory: `${memoryGibibytes * 2 ** 20}Ki`,
-        "ephemeral-storage": "500Gi",
-        pods: "110",
-        ...found.allocatable,
+  .map(
+    ({
+      part: found,
+      common: shared,
+      hasHostname,
+      memoryGibibytes,
+      cpus,
+      diskGibibytes,
+      others,
+      taints: marks,
+      isCordoned,
+    }) => ({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: {
+        name: "",
+        labels: { ...shared, ...found.labels, ...(hasHostname ? { "kubernetes.io/hostname": "" } : {}) },
       },
-    },
-  }));
+      spec: {
+        ...(isCordoned ? { unschedulable: true } : {}),
+        ...(marks.length === 0 ? {} : { taints: marks }),
+      },
+      status: {
+        allocatable: {
+          cpu: String(cpus),
+          memory: `${memoryGibibytes * 2 ** 20}Ki`,
+          "ephemeral-storage": `${diskGibibytes}Gi`,
+          pods: "110",
+          ...others,
+          ...found.allocatable,
+        },
+      },
+    }),
+  );
 
 /** The nodes with names, which their host names repeat where they have that label. */
 export function named(nodes: readonly Node[], prefix = "n"): Node[] {

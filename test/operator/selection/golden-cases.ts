@@ -97,7 +97,7 @@ function machinesOf({ nodes }: Pick<Case, "nodes">): readonly Machine[] {
           ...(unschedulable === undefined ? {} : { unschedulable }),
           taints: [...(fixture.taints ?? []), ...(taints ?? [])],
         },
-        status: { allocatable: { ...fixture.allocatable, ...allocatable } },
+        status: { allocatable: { "ephemeral-storage": "500Gi", ...fixture.allocatable, ...allocatable } },
       };
       return {
         node,

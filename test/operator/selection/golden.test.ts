@@ -154,7 +154,7 @@ describe("in every case", () => {
       const choice = chooseVariant(selection);
       if (choice.kind !== "selected") continue;
       for (const { candidate, placement, replicas } of choice.shares) {
-        const { accelerator, memoryBytes, deviceResource, deviceClaim } = placement;
+        const { accelerator, memoryBytes, deviceClaim } = placement;
         // Claims are the driver's to compare; terms are made for what gets pods.
         if (deviceClaim !== undefined || replicas === 0) continue;
         const required = { nodeSelectorTerms: placement.nodeSelectorTerms as unknown as JsonObject[] };
@@ -174,7 +174,11 @@ describe("in every case", () => {
         const labels = Object.entries(spec.nodeSelector ?? {}).filter(
           ([, value]) => typeof value === "string",
         );
-        const asked = selection.requested?.(candidate, memoryBytes) ?? { cpuMillis: 0, memoryBytes };
+        const asked = selection.requested?.(candidate, placement) ?? {
+          cpuMillis: 0,
+          memoryBytes,
+          others: {},
+        };
         const pod = {
           terms:
             spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ??
@@ -185,7 +189,7 @@ describe("in every case", () => {
           requests: {
             cpu: asked.cpuMillis,
             memory: Math.max(memoryBytes, asked.memoryBytes),
-            ...(deviceResource === undefined ? {} : { [deviceResource.name]: deviceResource.count }),
+            ...asked.others,
           },
         };
         for (const node of input.nodes) {

@@ -28,6 +28,9 @@ const arbitraryDemand: fc.Arbitrary<PodDemand> = fc
     deviceGibibytes: fc.constantFrom(0, 9, 18, 60),
     memoryGibibytes: fc.constantFrom(0, 8, 40, 200),
     cpuMillis: fc.constantFrom(undefined, 3000, 16_000),
+    diskGibibytes: fc.constantFrom(0, 0, 0, 30, 300),
+    hugeGibibytes: fc.constantFrom(0, 0, 0, 0, 0, 2),
+    fpgas: fc.constantFrom(0, 0, 0, 0, 0, 2),
     products: seldom(["*L4*"]),
     minComputeCapability: seldom("8.9"),
     architectures: seldom(["arm64"] as const),
@@ -41,6 +44,9 @@ const arbitraryDemand: fc.Arbitrary<PodDemand> = fc
       deviceGibibytes,
       memoryGibibytes,
       cpuMillis,
+      diskGibibytes,
+      hugeGibibytes,
+      fpgas,
       products,
       minComputeCapability,
       architectures,
@@ -67,6 +73,11 @@ const arbitraryDemand: fc.Arbitrary<PodDemand> = fc
       device: way === undefined ? undefined : { way, count, memoryBytes: deviceGibibytes * gibibyte },
       memoryBytes: memoryGibibytes * gibibyte,
       ...(cpuMillis === undefined ? {} : { cpuMillis }),
+      others: {
+        "ephemeral-storage": diskGibibytes * gibibyte,
+        "hugepages-2Mi": hugeGibibytes * gibibyte,
+        "example.com/fpga": fpgas,
+      },
     }),
   );
 
@@ -102,6 +113,14 @@ function mended(node: NodeHardware, lack: Obstacle, demand: PodDemand): NodeHard
     }));
   if (reason === "with too little RAM")
     return { ...node, allocatableMemoryBytes: (node.allocatableMemoryBytes ?? 0) + missingBytes };
+  const resource = Object.keys(demand.others ?? {}).find((name) =>
+    reason.endsWith(name === "ephemeral-storage" ? "disk" : name),
+  );
+  if (resource !== undefined) {
+    const has = node.allocatableAmounts?.[resource] ?? 0;
+    const more = missingBytes > 0 ? missingBytes : (demand.others?.[resource] ?? 0) - has;
+    return { ...node, allocatableAmounts: { ...node.allocatableAmounts, [resource]: has + more } };
+  }
   if (reason === "with too few CPUs") return { ...node, allocatableCpuMillis: demand.cpuMillis ?? 0 };
   if (reason.startsWith("running ")) return { ...node, operatingSystem: "linux" };
   if (reason.startsWith("of architecture")) return { ...node, architecture: architectures[0] ?? "" };

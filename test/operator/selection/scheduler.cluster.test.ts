@@ -135,11 +135,30 @@ function arbitraryCase(vendors: readonly Vendor[]): fc.Arbitrary<Case> {
         }),
         // What is stated for the container counts beside the estimate.
         cpu: fc.constantFrom(undefined, undefined, "1500m", "7", "40"),
+        limits: seldom<JsonObject>(
+          { "example.com/fpga": "1" },
+          { "example.com/fpga": "3" },
+          { "hugepages-2Mi": "1Gi" },
+        ),
       })
-      .map(({ requirements, cpu }) => ({
+      .map(({ cpu: drawn, ...rest }) => ({
+        ...rest,
+        // The API server takes huge pages only beside CPU or RAM.
+        cpu: drawn ?? (rest.limits?.["hugepages-2Mi"] === undefined ? undefined : "1500m"),
+      }))
+      .map(({ requirements, cpu, limits }) => ({
         name: "v",
         requirements,
-        ...(cpu === undefined ? {} : { runtime: { resources: { requests: { cpu } } } }),
+        ...(cpu === undefined && limits === undefined
+          ? {}
+          : {
+              runtime: {
+                resources: {
+                  ...(cpu === undefined ? {} : { requests: { cpu } }),
+                  ...(limits === undefined ? {} : { limits }),
+                },
+              },
+            }),
       })),
     weightGibibytes: fc.constantFrom(1, 1, 3, 8, 16, 35),
     onCpus: fc.integer({ min: 0, max: 5 }).map((each) => each === 0),
@@ -300,7 +319,7 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
         selection: { placement: "PerHardware", policy: "BestFit" },
         selectors: spec === undefined ? [] : templateSelectors(spec),
         tolerations: () => [],
-        requested: (candidate, memoryBytes) =>
+        requested: (candidate, placement) =>
           podAmounts(
             {
               spec:
@@ -308,7 +327,7 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
             },
             configuration,
             candidate,
-            memoryBytes,
+            placement,
           ),
         replicas: 4,
       });
@@ -385,7 +404,14 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
         addNode,
       );
 
-      const landed = { onDevices: 0, onCpus: 0, pendingTaken: 0, pendingUnfit: 0 };
+      const landed = {
+        onDevices: 0,
+        onCpus: 0,
+        pendingTaken: 0,
+        pendingUnfit: 0,
+        diskShort: 0,
+        otherShort: 0,
+      };
       for (let round = 0; round < rounds; round += 1) {
         const expected = drawn.flatMap(({ cluster, nodes, cases, taken }) => {
           const drawnCase = cases[round];
@@ -399,8 +425,8 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
             ...admittedNodes(hardware, templateSelectors(spec)),
             selection: {},
             tolerations: () => [],
-            requested: (_candidate: Candidate, memoryBytes: number) =>
-              podAmounts({ spec }, configuration, candidate, memoryBytes),
+            requested: (_candidate: Candidate, placement: Parameters<typeof podAmounts>[3]) =>
+              podAmounts({ spec }, configuration, candidate, placement),
           };
           const found = drawnCase.onCpus ? attemptOnCpus(input, candidate) : attemptStated(input, candidate);
           // As for a chosen one: terms are made only for what is placed.
@@ -419,6 +445,8 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
           if (pod !== undefined) taken.change(undefined, stripScheduledPod(pod));
           if (node === undefined) landed[matchingNodes.length > 0 ? "pendingTaken" : "pendingUnfit"] += 1;
           else landed[accelerator === "none" ? "onCpus" : "onDevices"] += 1;
+          if (each.message.includes("too little disk")) landed.diskShort += 1;
+          if (/example.com.fpga|hugepages/.test(each.message)) landed.otherShort += 1;
           const isRight = node === undefined ? freeNodes.length === 0 : freeNodes.includes(node);
           const reason = pod?.status?.conditions?.find(({ type }) => type === "PodScheduled")?.message;
           return isRight
@@ -450,6 +478,8 @@ describeCluster(`200 random clusters under the real scheduler (OCIMODEL_SEED=${s
       expect(landed.onCpus).toBeGreaterThan(20);
       expect(landed.pendingTaken).toBeGreaterThan(2);
       expect(landed.pendingUnfit).toBeGreaterThan(20);
+      expect(landed.diskShort).toBeGreaterThan(10);
+      expect(landed.otherShort).toBeGreaterThan(10);
     },
   );
 });

