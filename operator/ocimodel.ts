@@ -1,25 +1,14 @@
-// The command for people and pipelines: `ocimodel plan`, also `kubectl ocimodel plan`. Reads files and, if asked, nodes of a cluster.
+// The command for people and pipelines: `ocimodel plan`, also `kubectl ocimodel plan`. Reads files and, if asked, a cluster.
 
-import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
 import { configurationSchema } from "./configuration.ts";
-import type { ResourceClaim } from "./hardware/allocated-devices.ts";
-import type { ResourceSlice } from "./hardware/dra.ts";
-import type { Node } from "./hardware/node-hardware.ts";
-import type { Resource } from "./kube/types.ts";
+import { askCluster, firstLine, readText } from "./plan/ask-cluster.ts";
 import { defaultRuntimes } from "./plan/default-runtimes.ts";
-import { planModel, type Plan, type PlannedCluster } from "./plan/plan.ts";
+import { hasRoom, planAll, PlanDefect } from "./plan/plan-all.ts";
 import { factsOfStatus, PlanInputError, readCluster, readFacts, readModels } from "./plan/read-input.ts";
 import { planTable } from "./plan/table.ts";
-import {
-  nodeResource,
-  podResource,
-  resourceClaimResource,
-  resourceSliceResource,
-} from "./reconcile/resources.ts";
-import type { ScheduledPod } from "./reconcile/taken-capacity.ts";
 import type { Judged } from "./validation/validate-model.ts";
 import { version } from "./version.ts";
 
@@ -32,86 +21,21 @@ Says what the operator would choose for Models, and why, without a cluster that 
                         (kubectl get models -o yaml); "-" is standard input (repeatable)
   --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input. With pods, ResourceSlices and
                         ResourceClaims ("kubectl get nodes,pods,resourceslices,resourceclaims -A -o yaml") what is free
-                        counts, and devices of DRA drivers
+                        counts, and devices of DRA drivers; with persistentvolumeclaims, persistentvolumes and storageclasses
+                        the nodes where a Model's volume can be mounted
+  -n, --namespace NAME  namespace of the Models, for those that state none; default: default
   --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
+  --require-capacity    exit with 1 also where no node that fits has room for a pod now
   -o, --output FORMAT   table (default) or json
   --version             print the version
   -h, --help            this text
 
 exit code: 0 every Model has a variant that fits; 1 one has none, or its storage refuses it; 2 facts are missing, for which the
-operator would wait; 64 the input is wrong, a Model that the API server would refuse too; 69 the cluster does not answer
+operator would wait; 64 the input is wrong, a Model that the API server would refuse too; 69 the cluster does not answer; 70 plan itself failed
 `;
 
-const exitCodes = { placed: 0, refused: 1, undecided: 2, usage: 64, unavailable: 69 } as const;
-
-const firstLine = (error: unknown): string =>
-  (error instanceof Error ? error.message : "unknown failure").split("\n", 1)[0] ?? "";
-
-function read(file: string): string {
-  try {
-    return readFileSync(file === "-" ? 0 : file, "utf8");
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new PlanInputError(`${file} cannot be read (${code ?? "unknown"})`);
-  }
-}
-
-async function cluster(kubeconfig: string | undefined): Promise<PlannedCluster> {
-  // Takes a second to load, which most plans need not wait for.
-  const [{ KubeConfig }, { KubeClient, resourcePath }, { KubeError }] = await Promise.all([
-    import("@kubernetes/client-node"),
-    import("./kube/client.ts"),
-    import("./kube/errors.ts"),
-  ]);
-  const kubeConfig = new KubeConfig();
-  if (kubeconfig !== undefined) read(kubeconfig);
-  try {
-    if (kubeconfig === undefined) kubeConfig.loadFromDefault();
-    else kubeConfig.loadFromFile(kubeconfig);
-  } catch (error) {
-    throw new PlanInputError(`${kubeconfig ?? "KUBECONFIG"} is no kubeconfig: ${firstLine(error)}`);
-  }
-  const client = new KubeClient({ kubeConfig, fieldManager: "ocimodel", userAgent: "ocimodel-plan" });
-  const deadline = AbortSignal.timeout(30_000);
-  const list = async <T>(resource: Resource): Promise<readonly T[]> =>
-    (await client.read<{ readonly items: readonly T[] }>(resourcePath(resource), {}, deadline)).items;
-  /** Undefined, and said, where the API server does not have it or does not show it to this user. */
-  const listIfAllowed = async <T>(resource: Resource, without: string): Promise<readonly T[] | undefined> => {
-    try {
-      return await list<T>(resource);
-    } catch (error) {
-      if (!(error instanceof KubeError) || !["forbidden", "notFound"].includes(error.kind)) throw error;
-      process.stderr.write(`ocimodel: ${resource.plural} cannot be listed (${error.kind}): ${without}\n`);
-      return undefined;
-    }
-  };
-  const listNodes = async (): Promise<readonly Node[]> => {
-    try {
-      return await list<Node>(nodeResource);
-    } catch (error) {
-      const server = kubeConfig.getCurrentCluster()?.server ?? "an unknown server";
-      throw new Error(
-        `${firstLine(error)} of ${server}; see --kubeconfig, or give nodes of a file by --nodes`,
-        {
-          cause: error,
-        },
-      );
-    }
-  };
-  const [nodes, slices, pods, claims] = await Promise.all([
-    listNodes(),
-    listIfAllowed<ResourceSlice>(resourceSliceResource, "devices of DRA drivers are left out"),
-    listIfAllowed<ScheduledPod>(podResource, "what other pods take is not counted"),
-    listIfAllowed<ResourceClaim>(resourceClaimResource, "devices of DRA drivers count as free"),
-  ]);
-  return {
-    nodes,
-    ...(slices === undefined ? {} : { slices }),
-    ...(pods === undefined ? {} : { pods }),
-    ...(claims === undefined ? {} : { claims }),
-  };
-}
+const exitCodes = { placed: 0, refused: 1, undecided: 2, usage: 64, unavailable: 69, defect: 70 } as const;
 
 async function validator(): Promise<(model: unknown) => Judged> {
   // Takes time to load, which --help and wrong flags need not wait for.
@@ -132,7 +56,7 @@ function yamlOf(text: string, file: string): unknown {
 
 function runtimesOf(file: string | undefined): typeof defaultRuntimes {
   if (file === undefined) return defaultRuntimes;
-  const parsed = configurationSchema.safeParse(yamlOf(read(file), file));
+  const parsed = configurationSchema.safeParse(yamlOf(readText(file), file));
   if (!parsed.success)
     throw new PlanInputError(`configuration ${file} is invalid:\n${z.prettifyError(parsed.error)}`);
   return parsed.data.runtimes;
@@ -161,6 +85,8 @@ async function plan(args: readonly string[]): Promise<number> {
       filename: { type: "string", short: "f", multiple: true, default: [] },
       facts: { type: "string", multiple: true, default: [] },
       nodes: { type: "string" },
+      namespace: { type: "string", short: "n" },
+      "require-capacity": { type: "boolean", default: false },
       kubeconfig: { type: "string" },
       config: { type: "string" },
       output: { type: "string", short: "o", default: "table" },
@@ -182,35 +108,37 @@ async function plan(args: readonly string[]): Promise<number> {
   if (values.nodes !== undefined && values.kubeconfig !== undefined)
     throw new PlanInputError("--nodes and --kubeconfig exclude each other");
   const validate = await validator();
-  const models = allOf(values.filename, (file) => readModels(read(file), file, validate));
+  const models = allOf(values.filename, (file) =>
+    readModels(readText(file), file, validate, values.namespace).map((model) => ({ model, file })),
+  );
   const facts = new Map([
-    ...models.flatMap((model) => [...factsOfStatus(model)]),
-    ...values.facts.flatMap((file) => [...readFacts(read(file), file)]),
+    ...models.flatMap(({ model }) => [...factsOfStatus(model)]),
+    ...values.facts.flatMap((file) => [...readFacts(readText(file), file)]),
   ]);
   const runtimes = runtimesOf(values.config);
   const found =
     values.nodes === undefined
-      ? await cluster(values.kubeconfig)
-      : readCluster(read(values.nodes), values.nodes);
-  const plans: readonly Plan[] = models.map(({ metadata: { name, namespace }, spec, status }) => {
-    const input = {
-      ...found,
-      name,
-      ...(namespace === undefined ? {} : { namespace }),
-      ...(status === undefined ? {} : { status }),
-      spec,
-      facts,
-      runtimes,
-    };
-    return planModel(input);
-  });
+      ? await askCluster(values.kubeconfig, (line) => process.stderr.write(`ocimodel: ${line}\n`))
+      : readCluster(readText(values.nodes), values.nodes);
+  const isRoomRequired = values["require-capacity"];
+  if (isRoomRequired && found.pods === undefined)
+    throw new PlanInputError(
+      "--require-capacity cannot be answered, since no pods are told: what is free is not known; give them in --nodes, or a user who may list pods",
+    );
+  const plans = planAll(models, { ...found, facts, runtimes });
   process.stdout.write(
     values.output === "json"
       ? `${JSON.stringify(plans, undefined, 2)}\n`
       : `${plans.map(planTable).join("\n\n\n")}\n`,
   );
   const open = plans.filter(({ isPlaced }) => !isPlaced);
-  if (open.length === 0) return exitCodes.placed;
+  if (open.length === 0) {
+    const full = isRoomRequired ? plans.filter((each) => !hasRoom(each)) : [];
+    if (full.length === 0) return exitCodes.placed;
+    for (const { model } of full)
+      process.stderr.write(`ocimodel: no node that fits Model ${JSON.stringify(model)} has room now\n`);
+    return exitCodes.refused;
+  }
   return open.every(({ missing }) => missing.length > 0) ? exitCodes.undecided : exitCodes.refused;
 }
 
@@ -237,5 +165,9 @@ try {
     error instanceof PlanInputError ||
     (error as NodeJS.ErrnoException | undefined)?.code?.startsWith("ERR_PARSE_ARGS") === true;
   process.stderr.write(`ocimodel: ${error instanceof Error ? error.message : "unknown failure"}\n`);
-  process.exitCode = isUsage ? exitCodes.usage : exitCodes.unavailable;
+  process.exitCode = isUsage
+    ? exitCodes.usage
+    : error instanceof PlanDefect
+      ? exitCodes.defect
+      : exitCodes.unavailable;
 }

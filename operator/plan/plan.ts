@@ -1,7 +1,16 @@
 // What the operator would choose for a Model on given nodes: the operator's own functions on files instead of a cluster. Pure.
 
 import { isInspectFailure, type InspectFacts, type InspectResult } from "../../puller/contract.ts";
-import type { DiscoveryStatus, FootprintStatus, ModelSpec, ModelStatus, Verdict } from "../api/model.ts";
+import { modelResource } from "../api/model.ts";
+import type {
+  DiscoveryStatus,
+  FootprintStatus,
+  Model,
+  ModelSpec,
+  ModelStatus,
+  Verdict,
+} from "../api/model.ts";
+import type { Claim, StorageClass } from "../desired/claim.ts";
 import type { RuntimeDefinition } from "../configuration.ts";
 import { podAmounts } from "../desired/requested.ts";
 import type { ResourceClaim } from "../hardware/allocated-devices.ts";
@@ -18,16 +27,25 @@ import {
   type ScheduledPod,
 } from "../reconcile/taken-capacity.ts";
 import {
+  candidateOf,
   effectiveVariants,
   isSearching,
-  runtimeFor,
   templateSelectors,
   tolerationsOf,
   withRequirements,
 } from "../reconcile/variants.ts";
+import { notJudged } from "../reconcile/not-judged.ts";
+import type { PersistentVolume } from "../reconcile/volume-nodes.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
-import type { Candidate, NearMiss } from "../selection/types.ts";
-import { planStorage, type PlannedStorage } from "./storage.ts";
+import type { Candidate, Choice, NearMiss } from "../selection/types.ts";
+import {
+  asImageVolume,
+  plannedImageVolume,
+  plannedVolumeSelectors,
+  planStorage,
+  resolvedModel,
+  type PlannedStorage,
+} from "./storage.ts";
 
 /** The cluster as far as a choice depends on it. */
 export type PlannedCluster = {
@@ -38,6 +56,12 @@ export type PlannedCluster = {
   readonly pods?: readonly ScheduledPod[];
   /** Claims to such devices; they count beside pods, as for the operator. */
   readonly claims?: readonly ResourceClaim[];
+  /** Claims of volumes of all namespaces, and what they are bound to or will be made by; absent: not looked at. */
+  readonly storage?: {
+    readonly claims: readonly Claim[];
+    readonly volumes: readonly PersistentVolume[];
+    readonly classes: readonly StorageClass[];
+  };
 };
 
 export type PlanInput = PlannedCluster & {
@@ -74,6 +98,8 @@ export type PlannedPlacement = {
   readonly contextLength: number;
   readonly isCpuFallback: boolean;
   readonly nodes: readonly string[];
+  /** Of these, the ones with room for one more pod now; all where nobody counted. */
+  readonly freeNodes: readonly string[];
 };
 
 /** Facts that nobody has given. */
@@ -110,9 +136,8 @@ function discoveryOf({ spec, facts }: PlanInput): Pick<DiscoveryStatus, "variant
 }
 
 /** The variants with what is known of each. */
-function resolvedVariants(input: PlanInput) {
-  const { spec, facts } = input;
-  return effectiveVariants(spec, discoveryOf(input)).map((each) => {
+function resolvedVariants({ spec, facts }: PlanInput, discovery: ReturnType<typeof discoveryOf>) {
+  return effectiveVariants(spec, discovery).map((each) => {
     const result = each.failure ?? facts.get(each.reference);
     const artifact = artifactOf(result);
     return {
@@ -140,33 +165,67 @@ function hardwareOf(input: PlanInput): readonly NodeHardware[] {
   });
 }
 
+/** The Model itself, as far as it is known. */
+function modelOf({ name, namespace = "", spec, status }: PlanInput): Model {
+  return {
+    apiVersion: `${modelResource.group}/${modelResource.version}`,
+    kind: modelResource.kind,
+    metadata: { name, namespace, uid: "" },
+    spec,
+    ...(status === undefined ? {} : { status }),
+  } as Model;
+}
+
 /** What the choice is given. */
-export function selectionInput(input: PlanInput, resolved = resolvedVariants(input)): SelectionInput {
-  const { spec } = input;
+export function selectionInput(
+  input: PlanInput,
+  resolved = resolvedVariants(input, discoveryOf(input)),
+  model = resolvedModel(modelOf(input), input),
+  nodes = hardwareOf(input),
+): SelectionInput {
+  const { spec } = model;
   return {
     candidates: resolved.flatMap(({ variant, result }): Candidate[] => {
       const artifact = artifactOf(result);
-      return artifact === undefined
-        ? []
-        : [{ variant, artifact, runtime: runtimeFor(spec, variant, artifact.format, input) }];
+      return artifact === undefined ? [] : [candidateOf(spec, variant, artifact, input)];
     }),
-    nodes: hardwareOf(input),
+    nodes,
     selection: spec.selection ?? {},
     tolerations: (candidate) => tolerationsOf(spec, candidate),
-    selectors: templateSelectors(spec),
+    selectors: [...templateSelectors(spec), ...plannedVolumeSelectors(model, input)],
+    notJudged: notJudged(spec),
     requested: (candidate, placement) => podAmounts({ spec }, { pullerResources: {} }, candidate, placement),
     replicas: spec.replicas ?? 1,
     ...(input.current === undefined ? {} : { current: input.current }),
   };
 }
 
+/** The choice with the storage that it is one for: an image volume first, where type Auto may come to that. */
+function settle(
+  input: PlanInput,
+  resolved: ReturnType<typeof resolvedVariants>,
+): { readonly choice: Choice; readonly storage: PlannedStorage } {
+  const model = modelOf(input);
+  const nodes = hardwareOf(input);
+  const choose = (as: Model): Choice => chooseVariant(selectionInput(input, resolved, as, nodes));
+  const asImage = asImageVolume(model);
+  if (asImage !== undefined) {
+    const choice = choose(asImage);
+    const storage = plannedImageVolume(model, input, choice, nodes);
+    if (storage !== undefined) return { choice, storage };
+  }
+  const choice = choose(resolvedModel(model, input));
+  return { choice, storage: planStorage(model, input, choice, nodes) };
+}
+
 /** Plans one Model. Never throws for what a Model, an artifact or a node may be. */
 export function planModel(input: PlanInput): Plan {
   const { name } = input;
-  const resolved = resolvedVariants(input);
-  const selection = selectionInput(input, resolved);
-  const { candidates } = selection;
-  const choice = chooseVariant(selection);
+  const discovery = discoveryOf(input);
+  const resolved = resolvedVariants(input, discovery);
+  const isAnyKnown = resolved.some(({ result }) => artifactOf(result) !== undefined);
+  const settled = settle(input, resolved);
+  const { choice } = settled;
   const variants = resolved.map(({ variant, reference, result }): PlannedVariant => {
     const verdict = choice.verdicts.find((each) => each.name === variant.name);
     const base = { name: variant.name, reference, nodes: [], nearMisses: [] };
@@ -189,12 +248,12 @@ export function planModel(input: PlanInput): Plan {
           message: `no facts of it are given; give --facts the output of: ${inspection(input.spec, reference)}`,
         };
   });
-  const missing = missingFacts(input, resolved);
+  const missing = missingFacts(input.spec, discovery, resolved);
   const isSelected = choice.kind === "selected";
-  const storage = isSelected ? planStorage(input, choice, selection.nodes) : undefined;
+  const storage = isSelected ? settled.storage : undefined;
   const known = isSelected
     ? { reason: "Selected", message: choice.reason }
-    : candidates.length === 0
+    : !isAnyKnown
       ? { reason: "Unresolvable", message: "no variant could be read" }
       : { reason: choice.reason, message: choice.message };
   return {
@@ -204,10 +263,9 @@ export function planModel(input: PlanInput): Plan {
       ? {
           isPlaced: false,
           reason: "Undecided",
-          message:
-            candidates.length === 0
-              ? "no facts are given"
-              : `facts are missing, for which the operator would wait; from what is known: ${known.message}`,
+          message: !isAnyKnown
+            ? "no facts are given"
+            : `facts are missing, for which the operator would wait; from what is known: ${known.message}`,
         }
       : storage?.refusal !== undefined
         ? { isPlaced: false, reason: storage.refusal, message: storage.message }
@@ -215,14 +273,18 @@ export function planModel(input: PlanInput): Plan {
     missing,
     ...(storage === undefined ? {} : { storage }),
     placements: isSelected
-      ? choice.shares.map(({ candidate, placement, replicas, nodes }) => ({
-          variant: candidate.variant.name,
-          accelerator: placement.accelerator,
-          replicas,
-          contextLength: placement.footprint.contextLength,
-          isCpuFallback: placement.isCpuFallback,
-          nodes,
-        }))
+      ? choice.shares.map(({ candidate, placement, replicas, nodes }) => {
+          const ofShare = new Set(nodes);
+          return {
+            variant: candidate.variant.name,
+            accelerator: placement.accelerator,
+            replicas,
+            contextLength: placement.footprint.contextLength,
+            isCpuFallback: placement.isCpuFallback,
+            nodes,
+            freeNodes: placement.freeNodes.filter((node) => ofShare.has(node)),
+          };
+        })
       : [],
     variants,
   };
@@ -230,13 +292,13 @@ export function planModel(input: PlanInput): Plan {
 
 /** What the operator would wait for before it chooses anything. */
 function missingFacts(
-  input: PlanInput,
+  spec: ModelSpec,
+  discovery: ReturnType<typeof discoveryOf>,
   resolved: ReturnType<typeof resolvedVariants>,
 ): readonly MissingFacts[] {
-  const { spec } = input;
   const open = resolved.filter(({ result }) => result === undefined);
   const references = [
-    ...(isSearching(spec, discoveryOf(input)) ? [spec.source.reference] : []),
+    ...(isSearching(spec, discovery) ? [spec.source.reference] : []),
     ...open.map(({ reference }) => reference),
   ];
   return [...new Set(references)].map((reference) => ({ reference, command: inspection(spec, reference) }));

@@ -7,6 +7,8 @@ import { modelResource, type Model } from "../api/model.ts";
 import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
+import type { Claim, StorageClass } from "../desired/claim.ts";
+import type { PersistentVolume } from "../reconcile/volume-nodes.ts";
 import type { ScheduledPod } from "../reconcile/taken-capacity.ts";
 import { knownArtifact } from "../reconcile/variants.ts";
 import type { Judged } from "../validation/validate-model.ts";
@@ -119,6 +121,38 @@ const podSchema = z.looseObject({
     })
     .optional(),
 });
+const claimOfVolumeSchema = z.looseObject({
+  kind: z.literal("PersistentVolumeClaim"),
+  metadata: named,
+  spec: z
+    .looseObject({ storageClassName: z.string().optional(), volumeName: z.string().optional() })
+    .optional(),
+});
+const terms = z.array(z.looseObject({}));
+const volumeSchema = z.looseObject({
+  kind: z.literal("PersistentVolume"),
+  metadata: named,
+  spec: z
+    .looseObject({
+      nodeAffinity: z
+        .looseObject({ required: z.looseObject({ nodeSelectorTerms: terms.optional() }).optional() })
+        .optional(),
+    })
+    .optional(),
+});
+const classSchema = z.looseObject({
+  kind: z.literal("StorageClass"),
+  metadata: named,
+  allowedTopologies: z
+    .array(
+      z.looseObject({
+        matchLabelExpressions: z
+          .array(z.looseObject({ key: z.string(), values: z.array(z.string()) }))
+          .optional(),
+      }),
+    )
+    .optional(),
+});
 const allocation = z.looseObject({ driver: z.string(), pool: z.string(), device: z.string() });
 const claimSchema = z.looseObject({
   kind: z.literal("ResourceClaim"),
@@ -166,11 +200,13 @@ function isMeantAsModel(value: unknown): boolean {
 /**
  * Models of a text, with the defaults of their schema; other kinds beside them (a GitOps file often has some) are left alone.
  * One that the API server would refuse is refused with all that is wrong in all of them.
+ * @param stated namespace of those that name none, and as for kubectl of all others too; absent: any
  */
 export function readModels(
   text: string,
   file: string,
   validate: (model: unknown) => Judged,
+  stated?: string,
 ): readonly Model[] {
   const all = documents(text, file);
   for (const [index, value] of all.entries()) {
@@ -200,32 +236,51 @@ export function readModels(
     // Server-set, and of no matter for a choice.
     const { metadata: given, status, ...rest } = model as Model;
     const told = statusSchema.safeParse(status);
+    const { namespace = stated, ...meta } = given as Partial<Model["metadata"]>;
+    if (stated !== undefined && namespace !== stated)
+      throw new PlanInputError(
+        `${file}: Model ${JSON.stringify(meta.name)} is of namespace ${namespace}, and --namespace says ${stated}; leave one of them out`,
+      );
     return {
       ...rest,
-      metadata: metadata.parse(given),
+      metadata: metadata.parse({ ...meta, namespace }),
       ...(told.success && status !== undefined ? { status } : {}),
     } as Model;
   });
 }
 
 /**
- * Nodes as `kubectl get nodes -o yaml` prints them, and beside them ResourceSlices, pods and ResourceClaims, if it was asked for these
- * too. Pods count only where there are some: a file without any says nothing about what is free.
+ * Nodes as `kubectl get nodes -o yaml` prints them, and beside them ResourceSlices, pods, ResourceClaims, and claims, volumes and classes
+ * of storage, if it was asked for these too. Pods count only where there are some: a file without any says nothing about what is free;
+ * nor does one without anything of storage about that.
  */
 export function readCluster(text: string, file: string): PlannedCluster {
   const nodes: Node[] = [];
   const slices: ResourceSlice[] = [];
   const pods: ScheduledPod[] = [];
   const claims: ResourceClaim[] = [];
-  for (const value of documents(text, file)) {
+  const storage = { claims: [] as Claim[], volumes: [] as PersistentVolume[], classes: [] as StorageClass[] };
+  let isStorageTold = false;
+  for (const [index, value] of documents(text, file).entries()) {
     const { kind } = object.safeParse(value).data ?? {};
-    if (kind === "ResourceSlice") slices.push(checked(sliceSchema, value, file) as unknown as ResourceSlice);
-    else if (kind === "Pod") pods.push(checked(podSchema, value, file) as unknown as ScheduledPod);
-    else if (kind === "ResourceClaim")
-      claims.push(checked(claimSchema, value, file) as unknown as ResourceClaim);
-    else nodes.push(checked(nodeSchema, value, file) as unknown as Node);
+    const read = <T>(schema: z.ZodType): T => checked(schema, value, file, index) as T;
+    isStorageTold ||=
+      kind === "PersistentVolumeClaim" || kind === "PersistentVolume" || kind === "StorageClass";
+    if (kind === "ResourceSlice") slices.push(read(sliceSchema));
+    else if (kind === "Pod") pods.push(read(podSchema));
+    else if (kind === "ResourceClaim") claims.push(read(claimSchema));
+    else if (kind === "PersistentVolumeClaim") storage.claims.push(read(claimOfVolumeSchema));
+    else if (kind === "PersistentVolume") storage.volumes.push(read(volumeSchema));
+    else if (kind === "StorageClass") storage.classes.push(read(classSchema));
+    else nodes.push(read(nodeSchema));
   }
-  return { nodes, slices, claims, ...(pods.length === 0 ? {} : { pods }) };
+  return {
+    nodes,
+    slices,
+    claims,
+    ...(pods.length === 0 ? {} : { pods }),
+    ...(isStorageTold ? { storage } : {}),
+  };
 }
 
 /**
@@ -234,14 +289,14 @@ export function readCluster(text: string, file: string): PlannedCluster {
  */
 export function readFacts(text: string, file: string): ReadonlyMap<string, InspectResult> {
   const results = new Map<string, InspectResult>();
-  for (const value of documents(text, file).flat()) {
+  for (const [index, value] of documents(text, file).flat().entries()) {
     if (object.safeParse(value).data?.kind === "Model") {
-      for (const [reference, result] of factsOfStatus(checked(modelSchema, value, file) as unknown as Model))
-        results.set(reference, result);
+      const model = checked(modelSchema, value, file, index) as unknown as Model;
+      for (const [reference, result] of factsOfStatus(model)) results.set(reference, result);
       continue;
     }
     const failure = failureSchema.safeParse(value);
-    const result = failure.success ? failure.data : checked(factsSchema, value, file);
+    const result = failure.success ? failure.data : checked(factsSchema, value, file, index);
     results.set(result.reference, result as unknown as InspectResult);
   }
   return results;
@@ -261,12 +316,22 @@ export function factsOfStatus(model: Model): ReadonlyMap<string, InspectResult> 
   );
 }
 
-function checked<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
+/** Which of the items of a file it is: "item 3 (Pod web)", or by the reference that it tells facts of. */
+function itemName(value: unknown, index: number): string {
+  const { kind, metadata: meta } = object.safeParse(value).data ?? {};
+  const name =
+    named.safeParse(meta).data?.name ??
+    z.looseObject({ reference: z.string() }).safeParse(value).data?.reference;
+  const shown = [kind, name].filter((each) => each !== undefined).join(" ");
+  return `item ${index + 1}${shown === "" ? "" : ` (${shown.slice(0, 200)})`}`;
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown, file: string, index: number): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const where = issue?.path.join(".") ?? "";
   throw new PlanInputError(
-    `${file}: ${where === "" ? "an item" : where} is not as expected: ${issue?.message ?? ""}`,
+    `${file}: ${where === "" ? "" : `${where} of `}${itemName(value, index)} is not as expected: ${issue?.message ?? ""}`,
   );
 }

@@ -210,6 +210,8 @@ export class Controller {
         wakeAll(
           ({ spec, status }) =>
             spec.storage?.storageClassName === name ||
+            // Its class is the default one, which may be another by now.
+            (spec.storage?.type === "PersistentVolumeClaim" && spec.storage.storageClassName === undefined) ||
             status?.conditions?.some(({ reason }) => reason === "ClaimTooSmall") === true,
         );
       }),

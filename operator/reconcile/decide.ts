@@ -24,15 +24,16 @@ import { copiesOf, preferredNodes, selectedDirectories } from "./copies.ts";
 import { imageVolumeState } from "./image-volume.ts";
 import { planInspection, resultKey, type InspectionPlan } from "./inspection.ts";
 import type { Observed } from "./observed.ts";
+import { notJudged } from "./not-judged.ts";
 import { isPerHardware, runningShares, workloadParts } from "./placements.ts";
 import { planPrefetch, type PrefetchPlan } from "./prefetch.ts";
 import { reselect } from "./reselect.ts";
 import { reselectShares } from "./reselect-shares.ts";
 import { ownDeployments, placementKeyOf, planRollout, type Rollout } from "./rollout.ts";
 import {
+  candidateOf,
   isUndecided,
   knownArtifact,
-  runtimeFor,
   templateSelectors,
   tolerationsOf,
   withRequirements,
@@ -122,13 +123,7 @@ export function decide(observed: Observed): Decision {
   const candidates = variants.flatMap(({ variant, artifact }): Candidate[] =>
     artifact === undefined
       ? []
-      : [
-          {
-            variant,
-            artifact,
-            runtime: runtimeFor(observed.model.spec, variant, artifact.format, observed.configuration),
-          },
-        ],
+      : [candidateOf(observed.model.spec, variant, artifact, observed.configuration)],
   );
   const current = currentVariant(observed);
   const reselected =
@@ -139,6 +134,7 @@ export function decide(observed: Observed): Decision {
           nodes: observed.nodes,
           selection: observed.model.spec.selection ?? {},
           tolerations: (candidate) => tolerationsOf(observed.model.spec, candidate),
+          notJudged: notJudged(observed.model.spec),
           selectors: [...templateSelectors(observed.model.spec), ...volumeSelectors(observed)],
           requested: (candidate, placement) =>
             podAmounts(observed.model, observed.configuration, candidate, placement),

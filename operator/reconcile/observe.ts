@@ -3,13 +3,7 @@
 import type { PullProgress } from "../../puller/contract.ts";
 import type { Model } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
-import {
-  claimLabelValue,
-  makesClaim,
-  wantedClaimName,
-  type Claim,
-  type StorageClass,
-} from "../desired/claim.ts";
+import { claimLabelValue, wantedClaimName, type Claim, type StorageClass } from "../desired/claim.ts";
 import {
   chooseStorage,
   possibleStorage,
@@ -25,6 +19,7 @@ import {
 } from "../desired/names.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject, ObjectCache, ObjectKey } from "../kube/types.ts";
+import { claimVolumeOf } from "./claim-volume.ts";
 import type { NodeCacheState, Observed } from "./observed.ts";
 import type { PersistentVolume } from "./volume-nodes.ts";
 import type { DaemonSet, Deployment, Pod } from "./workload-types.ts";
@@ -41,7 +36,7 @@ export type World = {
   readonly pods: ObjectCache<Pod>;
   readonly claims: ObjectCache<Claim>;
   readonly volumes: Pick<ObjectCache<PersistentVolume>, "get">;
-  readonly storageClasses: Pick<ObjectCache<StorageClass>, "get">;
+  readonly storageClasses: Pick<ObjectCache<StorageClass>, "get" | "list">;
   /** The DaemonSet of the node caches; empty where there is none. */
   readonly daemonSets: Pick<ObjectCache<DaemonSet>, "get">;
   /** What the puller of a pod has told last; undefined when it has told nothing yet. */
@@ -102,16 +97,6 @@ export function observe(key: ObjectKey, world: World): Observed | undefined {
   const nodeCache = nodeCacheState(model, world);
   const possible = possibleStorage(stated, claims);
   const chosen = chooseStorage(stated, possible);
-  const claimThere =
-    claim === undefined ? undefined : world.claims.get({ namespace: key.namespace, name: claim });
-  // The volume of a claim that is still to be made is tied to the topologies of the class that the claim will state.
-  const className =
-    (claimThere === undefined && makesClaim(model) ? model.spec.storage : claimThere?.spec)
-      ?.storageClassName ?? "";
-  const claimClass =
-    className === "" ? undefined : world.storageClasses.get({ namespace: "", name: className });
-  const volumeName = claimThere?.spec?.volumeName ?? "";
-  const claimVolume = volumeName === "" ? undefined : world.volumes.get({ namespace: "", name: volumeName });
   return {
     model,
     configuration: world.configuration,
@@ -123,9 +108,7 @@ export function observe(key: ObjectKey, world: World): Observed | undefined {
       .list(key.namespace)
       .filter(({ metadata }) => metadata.labels?.[modelNameLabel] === key.name),
     service: world.services.get({ namespace: key.namespace, name: serviceName(model) }),
-    claim: claimThere,
-    ...(claimClass === undefined ? {} : { claimClass }),
-    ...(claimVolume === undefined ? {} : { claimVolume }),
+    ...claimVolumeOf(model, world),
     ...(chosen === undefined ? {} : { autoStorage: { chosen, possible } }),
     ...(nodeCache === undefined ? {} : { nodeCache }),
     ownedClaims: claims.filter(({ metadata }) =>

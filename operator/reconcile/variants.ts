@@ -13,6 +13,7 @@ import type { DiscoveryStatus, Model, ModelSpec, VariantSpec, VariantStatus } fr
 import type { NodeSelector } from "../selection/node-selector.ts";
 import type { Obstacle } from "../selection/obstacle.ts";
 import { readPodSelectors } from "../selection/pod-selectors.ts";
+import type { Candidate } from "../selection/types.ts";
 import { withImageForAll } from "../selection/runtime-image.ts";
 import type { OperatorConfiguration, RuntimeDefinition } from "../configuration.ts";
 
@@ -165,6 +166,28 @@ function artifactOf(status: VariantStatus): InspectFacts | undefined {
   };
 }
 
+/** A variant whose artifact was read, with the runtime that would serve it, or why there is none. */
+export function candidateOf(
+  spec: ModelSpec,
+  variant: VariantSpec,
+  artifact: InspectFacts,
+  configuration: Pick<OperatorConfiguration, "runtimes">,
+): Candidate {
+  const runtime = runtimeFor(spec, variant, artifact.format, configuration);
+  const named = variant.runtime?.name ?? spec.runtime?.name;
+  const names = Object.keys(configuration.runtimes);
+  return {
+    variant,
+    artifact,
+    runtime,
+    ...(runtime !== undefined || named === undefined
+      ? {}
+      : {
+          runtimeProblem: `runtime ${JSON.stringify(named)} of runtime.name is not configured; ${names.length === 0 ? "none is" : `configured are ${names.join(", ")}`}: name one of these, add it to the operator's configuration, or give runtime.image alone`,
+        }),
+  };
+}
+
 /**
  * The runtime that serves a variant: the one it names, else an image of its own, else the first of the
  * configuration that loads the format. Undefined when there is none.
@@ -177,7 +200,9 @@ export function runtimeFor(
 ): { readonly name: string; readonly definition: RuntimeDefinition } | undefined {
   const named = variant.runtime?.name ?? spec.runtime?.name;
   if (named !== undefined) {
-    const definition = configuration.runtimes[named];
+    const definition = Object.hasOwn(configuration.runtimes, named)
+      ? configuration.runtimes[named]
+      : undefined;
     if (definition === undefined) return undefined;
     const isOther = variant.runtime?.name !== undefined && variant.runtime.name !== spec.runtime?.name;
     const stated = variant.runtime?.image ?? (isOther ? undefined : spec.runtime?.image);

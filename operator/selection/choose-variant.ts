@@ -18,6 +18,8 @@ import type { Candidate, Choice, VariantVerdict } from "./types.ts";
 export type SelectionInput = Omit<AttemptInput, "excluded"> & {
   /** What else keeps pods off nodes: selectors of the pod template, the volume. All must hold. */
   readonly selectors?: readonly NodeSelector[];
+  /** What else the scheduler goes by, in words: no verdict says that a pod fits without it. */
+  readonly notJudged?: readonly string[];
   /** In the user's order, which is the order of preference. */
   readonly candidates: readonly Candidate[];
   /** The variant that runs now and what it runs on; kept as long as `reselect` says. */
@@ -154,8 +156,16 @@ function tieOrder(one: Attempt, other: Attempt): number {
   );
 }
 
-function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: boolean): VariantVerdict {
-  const { runtime, artifact, variant } = candidate;
+const noteOf = (notJudged: readonly string[]): readonly string[] =>
+  notJudged.length === 0 ? [] : [`not judged: of spec.template ${notJudged.join(", ")}`];
+
+function verdictOf(
+  { notJudged = [] }: SelectionInput,
+  each: Attempt | undefined,
+  candidate: Candidate,
+  isSelected: boolean,
+): VariantVerdict {
+  const { runtime, runtimeProblem, artifact, variant } = candidate;
   const vendor = variant.requirements?.accelerator?.vendor ?? "none";
   if (each === undefined) {
     return {
@@ -163,7 +173,8 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
       verdict: "RuntimeUnsupported",
       message:
         runtime === undefined
-          ? `no configured runtime loads ${artifact.format} weights; name one in runtime.name or give runtime.image`
+          ? (runtimeProblem ??
+            `no configured runtime loads ${artifact.format} weights; configure one that does, or give runtime.image`)
           : vendor !== "none"
             ? `runtime ${runtime.name} has no image for ${vendor} devices; set its vendorImages.${vendor} in the operator's configuration, or give runtime.image`
             : `runtime ${runtime.name} does not serve without an accelerator; state requirements.accelerator`,
@@ -184,7 +195,9 @@ function verdictOf(each: Attempt | undefined, candidate: Candidate, isSelected: 
         : hasRoom(each)
           ? "Fits"
           : "NoFreeCapacity",
-    message: placement.isCpuFallback ? `${message} (CPU fallback)` : message,
+    message: [placement.isCpuFallback ? `${message} (CPU fallback)` : message, ...noteOf(notJudged)].join(
+      "; ",
+    ),
     requiredBytes: placement.footprint.totalBytes,
     footprint: placement.footprint,
     matchingNodes: placement.matchingNodes,
@@ -217,7 +230,7 @@ export function chooseVariant(whole: SelectionInput): Choice {
   const chosen = kept ?? ranked(input, tried)[0] ?? unseen(input, tried);
   const verdicts = tried.map(({ candidate, stated }) => {
     const isSelected = chosen?.candidate === candidate;
-    return verdictOf(isSelected ? chosen : stated, candidate, isSelected);
+    return verdictOf(input, isSelected ? chosen : stated, candidate, isSelected);
   });
   if (chosen !== undefined) {
     const { candidate } = chosen;
@@ -274,7 +287,7 @@ function choosePerHardware(input: SelectionInput): Choice | undefined {
     const own = attempts.filter((each) => each.candidate === candidate);
     const shown = own.find(({ placement }) => placement.matchingNodes === share?.placement.matchingNodes);
     const stated = own.filter(({ placement }) => !placement.isCpuFallback);
-    return verdictOf(shown ?? clearest(stated), candidate, share !== undefined);
+    return verdictOf(input, shown ?? clearest(stated), candidate, share !== undefined);
   });
   const parts = shares
     .filter((share) => share.replicas > 0)

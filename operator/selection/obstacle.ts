@@ -72,7 +72,7 @@ function reasonsOf(lacks: readonly Obstacle[]): string {
     : reasons.join(" and ");
 }
 
-/** Nodes for each reason, the most first: "3 without such a GPU, 2 with too little GPU memory". As long as four reasons at most. */
+/** Nodes for each reason, the most first: "3 without such a GPU, 2 with too little GPU memory". As long as five reasons at most. */
 export function countReasons(
   refused: readonly { readonly lacks: readonly Obstacle[]; readonly count: number }[],
 ): string {
@@ -82,9 +82,11 @@ export function countReasons(
     counts.set(reason, (counts.get(reason) ?? 0) + each.count);
   }
   const ordered = [...counts].sort(([one, most], [other, more]) => more - most || (one < other ? -1 : 1));
-  const others = ordered.slice(shownReasons).reduce((total, [, nodes]) => total + nodes, 0);
+  // "Other reasons" are several: a single one is named.
+  const shown = ordered.length === shownReasons + 1 ? ordered.length : shownReasons;
+  const others = ordered.slice(shown).reduce((total, [, nodes]) => total + nodes, 0);
   return [
-    ...ordered.slice(0, shownReasons).map(([reason, nodes]) => `${nodes} ${reason}`),
+    ...ordered.slice(0, shown).map(([reason, nodes]) => `${nodes} ${reason}`),
     ...(others === 0 ? [] : [`${others} for other reasons`]),
   ].join(", ");
 }

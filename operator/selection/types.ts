@@ -17,6 +17,8 @@ export type Candidate = {
   readonly artifact: InspectFacts;
   /** undefined: the named runtime is unknown, or none takes the format. */
   readonly runtime: { readonly name: string; readonly definition: RuntimeDefinition } | undefined;
+  /** Where the runtime is undefined: why, and what to do. */
+  readonly runtimeProblem?: string;
 };
 
 /** Memory a variant needs, by term, bytes. */

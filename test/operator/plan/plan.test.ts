@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
+import type { Model } from "../../../operator/api/model.ts";
+import { planAll } from "../../../operator/plan/plan-all.ts";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
 import { compiledProgram } from "../../compiled/compiled-puller.ts";
 import { nodeBinary } from "../../images/app-context.ts";
@@ -290,6 +292,132 @@ describe("ocimodel plan", () => {
     // A Model's own pods are not in its way.
     expect(within([...nodes, pod("own", { "ocimodel.dev/model": "qwen3" })])).toMatch(/^f16 +Selected /m);
     expect(within([...nodes, ...claimable, slice, pod("other")])).toMatch(/^f16 +nvidia +1 +8192 +dra$/m);
+  });
+
+  test("with --require-capacity ends with 1 where no node has room now, and refuses what it cannot tell", () => {
+    const pod = (devices: string): object => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "other", namespace: "ai" },
+      spec: {
+        nodeName: "l4-gfd",
+        containers: [{ name: "c", resources: { requests: { "nvidia.com/gpu": devices } } }],
+      },
+    });
+    const gpuOnly = { ...model, spec: { ...model.spec, variants: [model.spec.variants[0]] } };
+    const path = file("gpu.yaml", gpuOnly);
+    const run = (devices: string, ...more: readonly string[]) => {
+      const cluster = file("full.yaml", { kind: "List", items: [...nodes, pod(devices)] });
+      return plan(["-f", path, "--nodes", cluster, ...given.slice(2), ...more]);
+    };
+    expect(run("1").code).toBe(0);
+    const full = run("1", "--require-capacity");
+    expect(full.code).toBe(1);
+    expect(full.err).toBe('ocimodel: no node that fits Model "qwen3" has room now\n');
+    expect(run("0", "--require-capacity").code).toBe(0);
+    const untold = plan(["-f", path, ...given, "--require-capacity"]);
+    expect(untold.code).toBe(64);
+    expect(untold.err).toContain("since no pods are told");
+  });
+
+  test("takes -n for the namespace of Models that state none, and no other one beside it", () => {
+    const own = {
+      kind: "Pod",
+      metadata: { name: "own", namespace: "ai", labels: { "ocimodel.dev/model": "qwen3" } },
+      spec: {
+        nodeName: "l4-gfd",
+        containers: [{ name: "c", resources: { requests: { "nvidia.com/gpu": "1" } } }],
+      },
+    };
+    const cluster = file("own.yaml", { kind: "List", items: [...nodes, own] });
+    const args = ["-f", file("model.yaml", model), "--nodes", cluster, ...given.slice(2)];
+    expect(plan(args).out).toMatch(/^f16 +NoFreeCapacity /m);
+    expect(plan([...args, "-n", "ai"]).out).toMatch(/^f16 +Selected /m);
+    const stated = { ...model, metadata: { name: "qwen3", namespace: "other" } };
+    const { code, err } = plan(["-f", file("stated.yaml", stated), ...given, "-n", "ai"]);
+    expect(code).toBe(64);
+    expect(err).toContain('Model "qwen3" is of namespace other, and --namespace says ai');
+  });
+
+  test("ties a Model to the nodes where its volume can be mounted, where the file tells claims and volumes", () => {
+    const zoned = nodesOf({
+      nodes: ["a", "b"].map((zone) => ({
+        is: "cpu-32",
+        name: zone,
+        labels: { "topology.kubernetes.io/zone": zone },
+      })),
+    });
+    const topology = (zone: string): object => ({
+      allowedTopologies: [
+        { matchLabelExpressions: [{ key: "topology.kubernetes.io/zone", values: [zone] }] },
+      ],
+    });
+    const storageClass = {
+      kind: "StorageClass",
+      metadata: { name: "zonal", annotations: { "storageclass.kubernetes.io/is-default-class": "true" } },
+      ...topology("a"),
+    };
+    const claim = {
+      kind: "PersistentVolumeClaim",
+      metadata: { name: "disk", namespace: "default" },
+      spec: { volumeName: "v", accessModes: ["ReadWriteOnce"] },
+    };
+    const volume = {
+      kind: "PersistentVolume",
+      metadata: { name: "v", labels: { "topology.kubernetes.io/zone": "b" } },
+    };
+    const placed = (storage: object, ...more: readonly object[]): string => {
+      const spec = { ...model.spec, variants: [model.spec.variants[1]], storage };
+      const cluster = file("zoned.yaml", { kind: "List", items: [...zoned, ...more] });
+      return plan(["-f", file("kept.yaml", { ...model, spec }), "--nodes", cluster, ...given.slice(2)]).out;
+    };
+    const type = "PersistentVolumeClaim";
+    expect(placed({ type })).toMatch(/^q4 .* fits 2 of 2 nodes$/m);
+    expect(placed({ type })).toContain("claims and volumes are not looked at");
+    expect(placed({ type }, storageClass)).toMatch(/^q4 +CPUs +1 +8192 +a-0$/m);
+    expect(placed({ type, claimName: "disk" }, storageClass, claim, volume)).toMatch(
+      /^q4 +CPUs +1 +8192 +b-0$/m,
+    );
+    expect(placed({ type, claimName: "disk" }, storageClass, claim, volume)).toContain(
+      "Storage: PersistentVolumeClaim (as spec.storage states)",
+    );
+  });
+
+  test("names the item of a file that is not as expected", () => {
+    const broken = [...facts.values()].map((each, index) =>
+      index === 2 ? { ...each, sizeBytes: "x" } : each,
+    );
+    const path = file("model.yaml", model);
+    const wrong = plan(["-f", path, ...given.slice(0, 2), "--facts", file("broken.json", broken, true)]);
+    expect(wrong.code).toBe(64);
+    expect(wrong.err).toMatch(/broken[.]json: sizeBytes of item 3 [(]registry[.]example[/]llm:\S+[)] is not/);
+    const cluster = file("odd.yaml", {
+      kind: "List",
+      items: [...nodes, { kind: "Pod", metadata: { name: "p" }, spec: {} }],
+    });
+    const odd = plan(["-f", path, "--nodes", cluster, ...given.slice(2)]);
+    expect(odd.err).toMatch(/odd[.]yaml: spec[.]containers of item 3 [(]Pod p[)] is not as expected/);
+  });
+
+  test("a failure of its own names the Model and the file, and is none of the cluster", () => {
+    const failing = (): never => {
+      throw new TypeError("x is not iterable");
+    };
+    const models = [
+      {
+        model: { ...model, metadata: { name: "qwen3", namespace: "ai" } } as unknown as Model,
+        file: "a.yaml",
+      },
+    ];
+    const common = { nodes: [], facts: new Map(), runtimes: defaultRuntimes };
+    expect(() => planAll(models, common, failing)).toThrow(
+      expect.objectContaining({
+        name: "PlanDefect",
+        message: expect.stringMatching(
+          /^Model "qwen3" of a[.]yaml cannot be planned.*x is not iterable/,
+        ) as string,
+      }),
+    );
   });
 
   test("has a version, as the operator and the puller have", () => {

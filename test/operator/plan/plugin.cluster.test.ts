@@ -73,13 +73,23 @@ describeCluster("ocimodel plan as a plugin of kubectl, by a user who may list no
         .filter((line) => line !== "")
         .toSorted(),
     ).toEqual([
+      "ocimodel: persistentvolumeclaims cannot be listed (forbidden): what volumes say of nodes is left out",
+      "ocimodel: persistentvolumes cannot be listed (forbidden): what volumes say of nodes is left out",
       "ocimodel: pods cannot be listed (forbidden): what other pods take is not counted",
       "ocimodel: resourceclaims cannot be listed (forbidden): devices of DRA drivers count as free",
       "ocimodel: resourceslices cannot be listed (forbidden): devices of DRA drivers are left out",
+      "ocimodel: storageclasses cannot be listed (forbidden): what volumes say of nodes is left out",
     ]);
     expect(run.status).toBe(0);
     expect(JSON.parse(run.stdout)).toMatchObject([
       { model: "llm", nodes: 1, isPlaced: true, reason: "Selected" },
     ]);
+    const asked = spawnSync(
+      kubectl,
+      ["ocimodel", "plan", "-f", files.model, "--facts", files.facts, "--require-capacity"],
+      { encoding: "utf8", env: environment },
+    );
+    expect(asked.stderr).toContain("--require-capacity cannot be answered, since no pods are told");
+    expect(asked.status).toBe(64);
   });
 });

@@ -25,6 +25,13 @@ const zonal = (name: string): StorageClass => ({
   ],
 });
 
+function asDefault(name: string, hour: number): StorageClass {
+  const found = zonal(name);
+  const annotations = { "storageclass.kubernetes.io/is-default-class": "true" };
+  const creationTimestamp = `2026-01-01T0${hour}:00:00Z`;
+  return { ...found, metadata: { ...found.metadata, annotations, creationTimestamp } };
+}
+
 /** Zones that a Model of this storage is tied to. */
 function zones(storage: NonNullable<Model["spec"]["storage"]>, ...claims: readonly Claim[]): unknown {
   const model: Model = {
@@ -45,7 +52,7 @@ function zones(storage: NonNullable<Model["spec"]["storage"]>, ...claims: readon
       pods: cache(),
       claims: cache(...claims),
       volumes: cache(),
-      storageClasses: cache(zonal("stated"), zonal("of-claim")),
+      storageClasses: cache(zonal("stated"), zonal("of-claim"), asDefault("older", 1), asDefault("newer", 2)),
       daemonSets: cache(),
       progress: () => undefined,
       nowMs: () => 0,
@@ -81,7 +88,14 @@ test.each<[string, Parameters<typeof zones>[0], readonly Claim[], readonly strin
   ],
   ["Auto that comes to no claim", { type: "Auto", storageClassName }, [], []],
   ["a class that is not there", { type, storageClassName: "missing" }, [], []],
-  ["no class stated", { type }, [], []],
+  ["no class stated: the default one, of several the newest", { type }, [], ["zone-of-newer"]],
+  ["no class wanted", { type, storageClassName: "" }, [], []],
+  [
+    "a claim without a class that the API server has not given one yet",
+    { type, claimName: "disk" },
+    [{ ...claim("disk"), spec: {} }],
+    ["zone-of-newer"],
+  ],
   [
     "a claim that is there: its own class",
     { type, claimName: "disk" },

@@ -101,7 +101,11 @@ describe("in every case", () => {
         nodes.map((each) => names.get(each) ?? each).sort();
       expect(essence(renamed), name).toEqual({
         ...before,
-        placements: before.placements.map((each) => ({ ...each, nodes: translate(each.nodes) })),
+        placements: before.placements.map((each) => ({
+          ...each,
+          nodes: translate(each.nodes),
+          freeNodes: translate(each.freeNodes),
+        })),
         variants: before.variants.map((each) => ({ ...each, nodes: translate(each.nodes) })),
       });
     }
