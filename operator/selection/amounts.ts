@@ -101,31 +101,6 @@ function heldOf(node: NodeHardware, wanted: Wanted): number {
   return wanted.amount > free ? wanted.amount - free : 0;
 }
 
-/** So many amounts are told apart; a node that is short of a later one is counted under the last. */
-const mostBits = 30;
-
-/** Which of the amounts something is missing of, as bits of one number, since it is asked of every node. */
-function bitsOf(
-  node: NodeHardware,
-  wanted: readonly Wanted[],
-  missing: (node: NodeHardware, wanted: Wanted) => number,
-): number {
-  let bits = 0;
-  for (let index = 0; index < wanted.length; index += 1) {
-    const each = wanted[index];
-    if (each !== undefined && missing(node, each) > 0) bits |= 1 << Math.min(index, mostBits - 1);
-  }
-  return bits;
-}
-
-/** 0 where the node has enough of all of it; else equal for nodes that are short of the same. */
-export const shortBits = (node: NodeHardware, wanted: readonly Wanted[]): number =>
-  bitsOf(node, wanted, missingOf);
-
-/** 0 where there is room, or nobody counted; else equal for nodes of which others hold the same. */
-export const heldBits = (node: NodeHardware, wanted: readonly Wanted[]): number =>
-  bitsOf(node, wanted, heldOf);
-
 const stepped = (bytes: number): number => Math.ceil(bytes / takenStepBytes) * takenStepBytes;
 
 /** How far the node is from having room, to compare nodes of which other pods hold the same by: `compareLacks` in one number. */

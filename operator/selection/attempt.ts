@@ -7,7 +7,7 @@ import type { DeviceWay, NodeHardware } from "../hardware/types.ts";
 import { formatBytes, parseQuantity } from "../kube/quantity.ts";
 import { engineMemory } from "./engine-memory.ts";
 import { leastOfNominal, offersWay, parseCapability, type PodDemand } from "./fit.ts";
-import { amountOf, freeAmountOf, wantedNow } from "./amounts.ts";
+import { amountOf, freeAmountOf, wantedNow, type Wanted } from "./amounts.ts";
 import { contextLengths, estimateFootprint } from "./footprint.ts";
 import { nodeAffinityTerms } from "./node-affinity.ts";
 import { productPattern } from "./glob.ts";
@@ -292,19 +292,31 @@ export function attemptsStated(
   );
 }
 
-/** Pods that the node can hold beside what other pods request, `own` of which are there already. */
-export function capacityOf(node: NodeHardware, demand: PodDemand, own: number): number {
+/** Pods that a node can hold beside what other pods request, `own` of which are there already. */
+export function capacityFor(demand: PodDemand): (node: NodeHardware, own: number) => number {
   const { device } = demand;
-  const places = device === undefined ? [] : [node.accelerators.findIndex((each) => offersWay(each, device))];
-  const most = wantedNow(demand, places).reduce((least, wanted) => {
-    const [free, all] = [freeAmountOf(node, wanted), amountOf(node, wanted)];
-    const isStated = all !== undefined || wanted.resource !== "pods";
-    if (!isStated) return least;
-    const room =
-      free === undefined ? Math.floor((all ?? 0) / wanted.amount) : Math.floor(free / wanted.amount) + own;
-    return Math.min(least, room);
-  }, Number.POSITIVE_INFINITY);
-  return Number.isFinite(most) ? most : 1;
+  // By the place of the devices in the node's list.
+  const known = new Map<number, readonly Wanted[]>();
+  const wantedAt = (place: number): readonly Wanted[] => {
+    const found = known.get(place) ?? wantedNow(demand, [place]);
+    known.set(place, found);
+    return found;
+  };
+  return (node, own) => {
+    const wanted = wantedAt(
+      device === undefined ? -1 : node.accelerators.findIndex((each) => offersWay(each, device)),
+    );
+    let most = Number.POSITIVE_INFINITY;
+    for (const each of wanted) {
+      const free = freeAmountOf(node, each);
+      const all = free ?? amountOf(node, each);
+      // Where pods are not limited they are not counted.
+      if (all === undefined && each.resource === "pods") continue;
+      const room = Math.floor((all ?? 0) / each.amount) + (free === undefined ? 0 : own);
+      if (room < most) most = room;
+    }
+    return Number.isFinite(most) ? most : 1;
+  };
 }
 
 /** The candidate on CPUs, whatever accelerator it states. */

@@ -1,7 +1,10 @@
 // Nodes in groups that a verdict cannot tell apart but by amounts and by what is free, so that thousands of nodes cost as much as their kinds. Pure.
 
 import type { NodeHardware } from "../hardware/types.ts";
-import { amountOf, type Wanted } from "./amounts.ts";
+import { amountOf, freeAmountOf, type Wanted } from "./amounts.ts";
+
+/** An amount of each node of a group, in their order, and the least of them. */
+export type Column = { readonly values: Float64Array; readonly least: number };
 
 export type NodeGroup = {
   /** Any one of them: equal in everything but name, labels, amounts of RAM, CPU and other resources, and what is free. */
@@ -10,8 +13,8 @@ export type NodeGroup = {
   readonly nodes: readonly NodeHardware[];
   /** Their places in the list of all. */
   readonly places: readonly number[];
-  /** By resource, the least that one of them has; see `leastOf`. */
-  readonly least: Map<string, number>;
+  /** Amounts that were asked for, which all variants compare; see `amountColumn`. */
+  readonly columns: Map<string, Column>;
   /** Somebody counted what pods leave of some of them. */
   readonly isCounted: boolean;
 };
@@ -36,7 +39,7 @@ type Growing = {
   sample: NodeHardware;
   nodes: NodeHardware[];
   places: number[];
-  least: Map<string, number>;
+  columns: Map<string, Column>;
   isCounted: boolean;
 };
 
@@ -48,17 +51,34 @@ function isAlike(one: NodeHardware, other: NodeHardware): boolean {
   );
 }
 
-/** The least that a node of the group has of a resource; of what is not compared where it is not stated, infinitely much. */
-export function leastOf({ nodes, least }: NodeGroup, wanted: Wanted): number {
-  const before = least.get(wanted.resource);
+/** Of each node of the group what it has of a resource, or what pods leave of it; of what is not known, infinitely much. */
+function columnOf({ nodes, columns }: NodeGroup, key: string, of: (node: NodeHardware) => number): Column {
+  const before = columns.get(key);
   if (before !== undefined) return before;
-  let found = Number.POSITIVE_INFINITY;
-  for (const node of nodes) {
-    const has = amountOf(node, wanted) ?? (wanted.resource === "memory" ? 0 : found);
-    if (has < found) found = has;
+  const values = new Float64Array(nodes.length);
+  let least = Number.POSITIVE_INFINITY;
+  for (let index = 0; index < nodes.length; index += 1) {
+    const node = nodes[index];
+    const value = node === undefined ? least : of(node);
+    values[index] = value;
+    if (value < least) least = value;
   }
-  least.set(wanted.resource, found);
-  return found;
+  const column = { values, least };
+  columns.set(key, column);
+  return column;
+}
+
+/** What the nodes have of it; of RAM that is not stated nothing. */
+export function amountColumn(group: NodeGroup, wanted: Wanted): Column {
+  const unstated = wanted.resource === "memory" ? 0 : Number.POSITIVE_INFINITY;
+  return columnOf(group, wanted.resource, (node) => amountOf(node, wanted) ?? unstated);
+}
+
+/** What pods leave of it. */
+export function freeColumn(group: NodeGroup, wanted: Wanted): Column {
+  const { resource, places = [] } = wanted;
+  const key = `free ${resource} ${places.join()}`;
+  return columnOf(group, key, (node) => freeAmountOf(node, wanted) ?? Number.POSITIVE_INFINITY);
 }
 
 const known = new WeakMap<readonly NodeHardware[], GroupedNodes>();
@@ -78,7 +98,7 @@ export function groupNodes(nodes: readonly NodeHardware[]): GroupedNodes {
     if (alike === undefined) byKey.set(hardwareKey, (alike = []));
     let group = alike.find(({ sample }) => isAlike(sample, node));
     if (group === undefined) {
-      group = { sample: node, nodes: [], places: [], least: new Map(), isCounted: false };
+      group = { sample: node, nodes: [], places: [], columns: new Map(), isCounted: false };
       alike.push(group);
       groups.push(group);
     }

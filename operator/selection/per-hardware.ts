@@ -7,7 +7,7 @@ import type { DeviceWay } from "../hardware/types.ts";
 import {
   attemptOnCpus,
   attemptsStated,
-  capacityOf,
+  capacityFor,
   withTerms,
   type Attempt,
   type AttemptInput,
@@ -113,8 +113,10 @@ function isKept(input: PerHardwareInput, { candidate, demand }: Attempt): boolea
 /** Each node belongs to the first attempt that fits it. What runs is a class of its own even where better ones have its nodes. */
 function classesOf(input: PerHardwareInput, attempts: readonly Attempt[]): readonly Class[] {
   const taken = new Set<string>();
-  const room = (each: Attempt, nodes: Attempt["matching"]): number =>
-    nodes.reduce((sum, node) => sum + capacityOf(node, each.demand, input.ownPods?.get(node.name) ?? 0), 0);
+  const room = (each: Attempt, nodes: Attempt["matching"]): number => {
+    const capacityOf = capacityFor(each.demand);
+    return nodes.reduce((sum, node) => sum + capacityOf(node, input.ownPods?.get(node.name) ?? 0), 0);
+  };
   return attempts.flatMap((each): Class[] => {
     const key = keyOf(each);
     const running = input.currentShares?.get(key);

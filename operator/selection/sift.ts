@@ -4,10 +4,8 @@ import type { NodeHardware } from "../hardware/types.ts";
 import { formatBytes } from "../kube/quantity.ts";
 import {
   amountLacks,
-  heldBits,
   heldDistance,
   missingBytesOf,
-  shortBits,
   takenLacks,
   wantedAmounts,
   wantedNow,
@@ -21,7 +19,14 @@ import {
   suitablePlaces,
   type PodDemand,
 } from "./fit.ts";
-import { groupNodes, leastOf, type GroupedNodes, type NodeGroup } from "./node-groups.ts";
+import {
+  amountColumn,
+  freeColumn,
+  groupNodes,
+  type Column,
+  type GroupedNodes,
+  type NodeGroup,
+} from "./node-groups.ts";
 import type { ExcludedNodes } from "./node-selector.ts";
 import { compareLacks, countReasons, type Obstacle } from "./obstacle.ts";
 import type { NearMiss } from "./types.ts";
@@ -91,15 +96,13 @@ function siftGroup(
   // Without the device nothing else matters.
   const isWithout = hardware.some(({ kind }) => kind === "no-accelerator");
   const common = isWithout ? hardware : [...hardware, ...admissionLacks(sample, demand)];
-  // Of these some node of the group has too little: they are compared node by node.
-  const scarce = isWithout
-    ? []
-    : wantedAmounts(demand).filter((wanted) => leastOf(group, wanted) < wanted.amount);
+  const scarce = isWithout ? [] : scarceOf(wantedAmounts(demand), (wanted) => amountColumn(group, wanted));
   if (common.length > 0 && !hasTerms && scarce.length === 0) {
     refused.push({ lacks: common, sample, nodes });
     return false;
   }
   const wanted = wantedNow(demand, suitablePlaces(sample, demand));
+  const scarceNow = isCounted ? scarceOf(wanted, (each) => freeColumn(group, each)) : [];
   const elsewhere = new Map<number, NodeHardware[]>();
   const lacking = new Map<number, NodeHardware[]>();
   const heldBy = new Map<number, NodeHardware[]>();
@@ -108,13 +111,13 @@ function siftGroup(
     const node = nodes[index];
     const place = places[index];
     if (node === undefined || place === undefined) continue;
-    const short = scarce.length === 0 ? 0 : shortBits(node, scarce);
+    const short = missingBits(scarce, index);
     if (hasTerms && selectorLacks(node, demand).length > 0) {
       add(elsewhere, short, node);
     } else if (short !== 0 || common.length > 0) {
       add(lacking, short, node);
     } else {
-      const bits = isCounted ? heldBits(node, wanted) : 0;
+      const bits = missingBits(scarceNow, index);
       marks[place] = bits === 0 ? 1 : 2;
       if (bits !== 0) add(heldBy, bits, node);
       isFitting = true;
@@ -134,6 +137,31 @@ function siftGroup(
     held.push({ sample: first, nodes: alike, wanted });
   }
   return isFitting;
+}
+
+/** An amount of which some node of the group has too little: it is compared node by node. */
+type Scarce = { readonly bit: number; readonly amount: number; readonly values: Float64Array };
+
+/** So many amounts are told apart; a node that is short of a later one is counted under the last. */
+const mostBits = 30;
+
+function scarceOf(wanted: readonly Wanted[], columnOf: (wanted: Wanted) => Column): readonly Scarce[] {
+  return wanted.flatMap((each, index) => {
+    const { values, least } = columnOf(each);
+    return least < each.amount
+      ? [{ bit: 1 << Math.min(index, mostBits - 1), amount: each.amount, values }]
+      : [];
+  });
+}
+
+/** Of which of them the node at this place of its group has too little, as a number, since it is asked of every node: 0 for none. */
+function missingBits(scarce: readonly Scarce[], index: number): number {
+  let bits = 0;
+  for (let at = 0; at < scarce.length; at += 1) {
+    const each = scarce[at];
+    if (each !== undefined && (each.values[index] ?? 0) < each.amount) bits |= each.bit;
+  }
+  return bits;
 }
 
 function add(lists: Map<number, NodeHardware[]>, key: number, node: NodeHardware): void {
