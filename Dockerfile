@@ -19,6 +19,8 @@ COPY puller/dist /app
 # What V8 compiled of these files: read at a start, never written.
 ENV NODE_COMPILE_CACHE=/app/puller/compile-cache
 ENV NODE_COMPILE_CACHE_PORTABLE=1
+# One heap of the C library for all threads: each of its own would keep what was freed in it.
+ENV MALLOC_ARENA_MAX=1
 # Its bytes are outside of the heap, which can be small. No option that changes compiled code: V8 would then compile everything anew,
 # what is kept above and the code within Node too.
 ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=2", "/app/puller/main.js"]
