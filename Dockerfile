@@ -23,7 +23,7 @@ ENV NODE_COMPILE_CACHE_PORTABLE=1
 ENV MALLOC_ARENA_MAX=1
 # Its bytes are outside of the heap, which can be small. No option that changes compiled code: V8 would then compile everything anew,
 # what is kept above and the code within Node too.
-ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=2", "/app/puller/main.js"]
+ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=1", "/app/puller/main.js"]
 
 FROM runtime AS operator
 ARG VERSION=0.0.0

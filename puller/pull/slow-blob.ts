@@ -7,6 +7,7 @@ import type { Descriptor } from "../oci/types.ts";
 import type { Partial } from "../store/partial.ts";
 import type { LeasedLane } from "../transfer/lane-pool.ts";
 import { progressBytes, rangeWay, type FetchOptions } from "./fetch-options.ts";
+import { YoungBuffers } from "./young-buffers.ts";
 import { LaneTries } from "./lane-tries.ts";
 
 /** Fills the partial in order; the digest (hex) of what was written. Takes the place of a lane meanwhile. Fails with AppError. */
@@ -122,8 +123,10 @@ async function take(
   let fresh = 0;
   let windowBytes = 0;
   let windowStartMs = performance.now();
+  const young = new YoungBuffers();
   for await (const chunk of body) {
     signal.throwIfAborted();
+    young.add(chunk.length);
     const skipped = Math.min(toSkip, chunk.length);
     toSkip -= skipped;
     const wanted = chunk.subarray(skipped);

@@ -43,7 +43,7 @@ async function run(
 }
 
 /** The puller's bytes are outside of V8's heap, which is kept small. */
-const flags = { operator: [], puller: ["--max-semi-space-size=2"] } as const;
+const flags = { operator: [], puller: ["--max-semi-space-size=1"] } as const;
 
 async function filesIn(directory: string): Promise<readonly string[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });

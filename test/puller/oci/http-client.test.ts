@@ -5,9 +5,10 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { cachedDataVersionTag } from "node:v8";
 import { expect, test, vi } from "vitest";
+import type * as client from "../../../puller/oci/http-client.ts";
 
 /** A client that has not asked yet. */
-async function freshClient(): Promise<typeof import("../../../puller/oci/http-client.ts")> {
+async function freshClient(): Promise<typeof client> {
   vi.resetModules();
   return import("../../../puller/oci/http-client.ts");
 }
