@@ -15,17 +15,11 @@ import type { RuntimeDefinition } from "../configuration.ts";
 import { podAmounts } from "../desired/requested.ts";
 import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
-import { withFreeCapacity } from "../hardware/free-capacity.ts";
-import { nodeHardware, type Node } from "../hardware/node-hardware.ts";
+import type { Node } from "../hardware/node-hardware.ts";
 import type { NodeHardware } from "../hardware/types.ts";
-import { withSlices } from "../hardware/with-slices.ts";
+import { ClusterHardware } from "../reconcile/cluster-hardware.ts";
 import { footprintStatus } from "../reconcile/decide.ts";
-import {
-  allocatedByModel,
-  stripScheduledPod,
-  TakenCapacity,
-  type ScheduledPod,
-} from "../reconcile/taken-capacity.ts";
+import { stripScheduledPod, type ScheduledPod } from "../reconcile/taken-capacity.ts";
 import {
   candidateOf,
   effectiveVariants,
@@ -148,21 +142,15 @@ function resolvedVariants({ spec, facts }: PlanInput, discovery: ReturnType<type
   });
 }
 
-/** The nodes with their devices, less what pods of others take. */
+/** The nodes with their devices, less what pods of others take: joined as for the operator. */
 function hardwareOf(input: PlanInput): readonly NodeHardware[] {
   const { name, namespace = "", nodes, slices = [], pods, claims = [] } = input;
-  const model = `${namespace}/${name}`;
-  const taken = new TakenCapacity();
-  for (const pod of pods ?? []) taken.change(undefined, stripScheduledPod(pod));
-  const takenOf = taken.takenBy(model);
-  const allocated = allocatedByModel();
-  for (const claim of claims) allocated.change(undefined, claim);
-  const isAllocated = allocated.isTakenBut(model);
-  const slicesOf = Map.groupBy(slices, ({ spec }) => spec.nodeName);
-  return nodes.map((node) => {
-    const hardware = withSlices(nodeHardware(node), slicesOf.get(node.metadata.name) ?? []);
-    return pods === undefined ? hardware : withFreeCapacity(hardware, takenOf(hardware.name), isAllocated);
-  });
+  const hardware = new ClusterHardware({ onHardware: () => {}, onCapacity: () => {} });
+  hardware.attach({ hasSynced: true, get: () => undefined, list: () => nodes }, pods !== undefined, true);
+  for (const after of slices) hardware.changeSlice({ after });
+  for (const pod of pods ?? []) hardware.changePod({ after: stripScheduledPod(pod) });
+  for (const after of claims) hardware.changeClaim({ after });
+  return hardware.list(`${namespace}/${name}`);
 }
 
 /** The Model itself, as far as it is known. */

@@ -4,6 +4,7 @@ import { AllocatedDevices, type ResourceClaim } from "../hardware/allocated-devi
 import { nothingTaken, type Taken } from "../hardware/free-capacity.ts";
 import { podRequests, type PodSpecRequests, type Requests } from "../hardware/pod-requests.ts";
 import { modelNameLabel } from "../desired/names.ts";
+import { reducedMetadata } from "../kube/reduced-metadata.ts";
 import type { KubeObject } from "../kube/types.ts";
 
 /** A pod as far as it takes something from a node; everything else is dropped before it is kept. */
@@ -14,19 +15,14 @@ export type ScheduledPod = KubeObject & {
   readonly requests?: Requests;
 };
 
+const isModelLabel = (label: string): boolean => label === modelNameLabel;
+
 /** The pod reduced to what is counted: a cluster has a hundred thousand of them. */
 export function stripScheduledPod({ apiVersion, kind, metadata, spec, status }: ScheduledPod): ScheduledPod {
-  const model = metadata.labels?.[modelNameLabel];
   return {
     apiVersion,
     kind,
-    metadata: {
-      name: metadata.name,
-      ...(metadata.namespace === undefined ? {} : { namespace: metadata.namespace }),
-      ...(metadata.uid === undefined ? {} : { uid: metadata.uid }),
-      ...(metadata.resourceVersion === undefined ? {} : { resourceVersion: metadata.resourceVersion }),
-      ...(model === undefined ? {} : { labels: { [modelNameLabel]: model } }),
-    },
+    metadata: reducedMetadata(metadata, isModelLabel),
     ...(spec?.nodeName === undefined ? {} : { spec: { nodeName: spec.nodeName } }),
     ...(status?.phase === undefined ? {} : { status: { phase: status.phase } }),
     requests: podRequests(spec ?? {}),
@@ -54,19 +50,11 @@ export const allocatedByModel = (): AllocatedDevices => new AllocatedDevices((cl
 
 /** The claim reduced to what it has and for whom. */
 export function stripResourceClaim({ apiVersion, kind, metadata, status }: ResourceClaim): ResourceClaim {
-  const { name, namespace, uid, resourceVersion, labels } = metadata;
-  const model = labels?.[modelNameLabel];
   const results = status?.allocation?.devices?.results;
   return {
     apiVersion,
     kind,
-    metadata: {
-      name,
-      ...(namespace === undefined ? {} : { namespace }),
-      ...(uid === undefined ? {} : { uid }),
-      ...(resourceVersion === undefined ? {} : { resourceVersion }),
-      ...(model === undefined ? {} : { labels: { [modelNameLabel]: model } }),
-    },
+    metadata: reducedMetadata(metadata, isModelLabel),
     ...(results === undefined ? {} : { status: { allocation: { devices: { results } } } }),
   };
 }

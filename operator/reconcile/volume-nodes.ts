@@ -3,6 +3,7 @@
 import type { Model, NodeSelectorRequirement, NodeSelectorTerm } from "../api/model.ts";
 import { claimSharing, wantedClaimName } from "../desired/claim.ts";
 import { componentLabel, modelNameLabel } from "../desired/names.ts";
+import { reducedMetadata } from "../kube/reduced-metadata.ts";
 import type { KubeObject } from "../kube/types.ts";
 import type { NodeSelector } from "../selection/node-selector.ts";
 import type { Observed } from "./observed.ts";
@@ -56,17 +57,10 @@ export function stripPersistentVolume({
   metadata,
   spec,
 }: PersistentVolume): PersistentVolume {
-  const { name, uid, resourceVersion, labels } = metadata;
-  const zones = Object.entries(labels ?? {}).filter(([key]) => Object.hasOwn(zoneLabels, key));
   return {
     apiVersion,
     kind,
-    metadata: {
-      name,
-      ...(uid === undefined ? {} : { uid }),
-      ...(resourceVersion === undefined ? {} : { resourceVersion }),
-      ...(zones.length === 0 ? {} : { labels: Object.fromEntries(zones) }),
-    },
+    metadata: reducedMetadata(metadata, (label) => Object.hasOwn(zoneLabels, label)),
     ...(spec?.nodeAffinity === undefined ? {} : { spec: { nodeAffinity: spec.nodeAffinity } }),
   };
 }
