@@ -298,20 +298,17 @@ export class Connection {
   }
 
   #receivedBody(bytes: number): boolean {
-    const isTooMuch = bytes > this.#bodyLeft;
-    const inBody = isTooMuch ? this.#bodyLeft : bytes;
-    this.#filled -= bytes - inBody;
-    // Bytes behind the body were never asked for.
-    if (isTooMuch) this.#isKeptAlive = false;
-    this.#bodyLeft -= inBody;
+    // Bytes behind the body were never asked for; they are not passed on, since no more are wanted than the body has.
+    if (bytes > this.#bodyLeft) this.#isKeptAlive = false;
+    this.#bodyLeft -= bytes;
     if (this.#state === "drain") {
       this.#filled = 0;
       if (this.#bodyLeft > 0) return true;
       this.#finish(undefined);
       return true;
     }
-    if (this.#filled - this.#passed === inBody) this.#unpassedSinceMs = performance.now();
-    const isAll = this.#filled - this.#passed >= this.#wantedLeft || this.#bodyLeft === 0;
+    if (this.#filled - this.#passed === bytes) this.#unpassedSinceMs = performance.now();
+    const isAll = this.#filled - this.#passed >= this.#wantedLeft || this.#bodyLeft <= 0;
     if (isAll || this.#slab.length - this.#filled < slackBytes) {
       if (!this.#pass(performance.now())) return false;
     }

@@ -232,9 +232,12 @@ describe("a connection", () => {
     const port = await answering((socket) => {
       socket.write(`${head(3)}abcHTTP/1.1 200 OK`);
     });
-    const connection = open(port);
-    expect(await get(connection)).toMatchObject({ error: undefined, body: Buffer.from("abc") });
-    expect(connection.isUsable).toBe(false);
+    for (const wanted of [3, 0]) {
+      const connection = open(port);
+      const received = await get(connection, () => wanted);
+      expect(received).toMatchObject({ error: undefined, body: Buffer.from("abc").subarray(0, wanted) });
+      expect(connection.isUsable).toBe(false);
+    }
   });
 
   test("is not used again where the server closes it, or where only its end would end the body", async () => {
@@ -278,6 +281,68 @@ describe("a connection", () => {
     expect(error).toMatchObject({ code: "TransferStalled" });
     expect(performance.now() - startedMs).toBeGreaterThan(250);
     expect(received.toString()).toBe(name === "in the body" ? "abc" : "");
+  });
+
+  /** Begins to receive "abc" of ten bytes, without ticks; what was passed on by now, and what ends it. */
+  const begun = async (): Promise<{
+    readonly connection: Connection;
+    readonly passed: () => string;
+    readonly ended: Promise<unknown>;
+  }> => {
+    const text = `${head(10)}abc`;
+    const port = await answering((socket) => {
+      socket.write(text);
+    });
+    const allowance = new Int32Array(new SharedArrayBuffer(4));
+    allowance[0] = 1_000_000;
+    const target = { isSecure: false, hostname: "127.0.0.1", port, isGuarded: false };
+    const connection = new Connection(target, Buffer.allocUnsafeSlow(slabBytes), { ...settings, allowance });
+    cleanups.push(() => {
+      connection.close();
+    });
+    let passed = "";
+    const ended = new Promise<unknown>((resolve) => {
+      connection.exchange("GET / HTTP/1.1\r\nhost: x", "TransferStalled", {
+        head: (_head, length) => length,
+        write: (bytes) => {
+          passed += bytes.toString();
+          return true;
+        },
+        end: resolve,
+      });
+    });
+    await waitFor("the bytes", () => Atomics.load(allowance, 0) === 1_000_000 - text.length);
+    await wait(1);
+    return { connection, passed: () => passed, ended };
+  };
+
+  test("passes on what lies in its slab when nothing more comes for a while", async () => {
+    const startedMs = performance.now();
+    const { connection, passed } = await begun();
+    connection.tick(startedMs + 250);
+    expect(passed()).toBe("");
+    connection.tick(performance.now() + 300);
+    expect(passed()).toBe("abc");
+  });
+
+  test("passes on what has come before it is given up", async () => {
+    const { connection, passed, ended } = await begun();
+    expect(passed()).toBe("");
+    connection.cancel(new Error("given up"));
+    expect(await ended).toMatchObject({ message: "given up" });
+    expect(passed()).toBe("abc");
+  });
+
+  test("stops reading while a head is being parsed: what comes meanwhile has to have room", async () => {
+    const content = body(900_000);
+    const port = await answering((socket) => {
+      socket.write(head(content.length));
+      socket.write(content);
+    });
+    parser.delayMs = 200;
+    const received = await get(open(port));
+    expect(received.error).toBeUndefined();
+    expect(received.body.equals(content)).toBe(true);
   });
 
   test("does not take its own thread's being busy for a stall", async () => {
