@@ -454,6 +454,7 @@ describe("whether an answer is what was asked for", () => {
     ["a long whole", 200, {}, 1_001, whole, false],
     ["200 to the first piece only", 200, {}, 100, { ...whole, endExclusive: 100 }, false],
     ["204", 204, {}, 0, whole, false],
+    ["the range, by another status", 404, { "content-range": range }, 100, asked, false],
     ["203", 203, {}, 1_000, whole, false],
     ["416", 416, { "content-range": "bytes */1000" }, 0, asked, false],
   ])("%s", (_name, status, headers, contentLength, what, expected) => {
