@@ -196,10 +196,10 @@ describe("a lane writes to pieces that are its own only", () => {
     expect(await fetch({ ...whole, port, isRun: false })).toBe("done");
     expect([0, 1, 2].map((each) => map.done(each))).toEqual([piece, 0, 0]);
   });
-  test.each<[string, (map: PieceMap) => void, readonly number[]]>([
+  test.each<[string, (map: PieceMap) => unknown, readonly number[]]>([
     ["which nobody has", () => undefined, [piece, piece, piece, piece]],
-    ["but not to one that another lane has", (map) => void map.claim(2), [piece, piece, 0, 0]],
-    ["but not to one that another lane has begun", (map) => void map.setDone(2, 7), [piece, piece, 7, 0]],
+    ["but not to one that another lane has", (map) => map.claim(2), [piece, piece, 0, 0]],
+    ["but not to one that another lane has begun", (map) => map.setDone(2, 7), [piece, piece, 7, 0]],
   ])("on to the next one, %s", async (_name, prepare, done) => {
     const { port } = await serve(() => false);
     const { map, fetch } = openLane();

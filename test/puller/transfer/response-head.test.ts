@@ -52,6 +52,17 @@ describe("the head of a response", () => {
   test.each([100, 103])("%d is told as what it is", async (status) => {
     expect(await parse(`HTTP/1.1 ${status} Wait`)).toEqual({ status, headers: {}, isKeptAlive: false });
   });
+  test("101 is told as what it is, which nobody asked for", async () => {
+    const head = parse("HTTP/1.1 101 Switching", "Connection: Upgrade", "Upgrade: h2c");
+    expect(await head).toEqual({ status: 101, headers: {}, isKeptAlive: false });
+  });
+  test("may have as many bytes as it is given, whatever Node would take by itself", async () => {
+    const head = (bytes: number): Buffer => Buffer.from(`HTTP/1.1 200 OK\r\nX: ${"a".repeat(bytes)}\r\n\r\n`);
+    expect((await parseResponseHead(head(20_000), 32_768)).status).toBe(200);
+    await expect(parseResponseHead(head(2_000), 1_000)).rejects.toMatchObject({
+      code: "HPE_HEADER_OVERFLOW",
+    });
+  });
   test("ends at the first empty line, however it is split", () => {
     fc.assert(
       fc.property(
