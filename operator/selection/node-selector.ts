@@ -4,6 +4,14 @@ import type { NodeSelectorRequirement, NodeSelectorTerm } from "../api/model.ts"
 import type { NodeHardware } from "../hardware/types.ts";
 import type { Obstacle } from "./obstacle.ts";
 
+/** A text as Go's `strconv.ParseInt` reads it with base 10 and 64 bits; undefined for what it refuses. */
+export function integer64(text: string | undefined): bigint | undefined {
+  // Leading zeros are read too: only what is far beyond any of them is not tried.
+  if (text === undefined || text.length > 64 || !/^[+-]?\d+$/.test(text)) return undefined;
+  const value = BigInt(text.replace(/^[+]/, ""));
+  return BigInt.asIntN(64, value) === value ? value : undefined;
+}
+
 function labelMatches(value: string | undefined, requirement: NodeSelectorRequirement): boolean {
   const values = requirement.values ?? [];
   switch (requirement.operator) {
@@ -17,12 +25,10 @@ function labelMatches(value: string | undefined, requirement: NodeSelectorRequir
       return value === undefined;
     case "Gt":
     case "Lt": {
-      // As the scheduler does: both sides must be integers, else no match.
-      if (value === undefined || !/^[+-]?\d+$/.test(value) || !/^[+-]?\d+$/.test(values[0] ?? ""))
-        return false;
-      return requirement.operator === "Gt"
-        ? Number(value) > Number(values[0])
-        : Number(value) < Number(values[0]);
+      // As the scheduler does: both sides must be integers of 64 bits, else no match.
+      const [has, bound] = [integer64(value), integer64(values[0])];
+      if (has === undefined || bound === undefined) return false;
+      return requirement.operator === "Gt" ? has > bound : has < bound;
     }
   }
 }

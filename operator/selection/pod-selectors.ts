@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import type { Json, NodeSelectorTerm } from "../api/model.ts";
+import { integer64 } from "./node-selector.ts";
 
 type Operator = "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt";
 
@@ -18,7 +19,7 @@ const takes: Readonly<
 };
 
 function isOneInteger(values: readonly string[]): boolean {
-  return values.length === 1 && /^[+-]?\d+$/.test(values[0] ?? "");
+  return values.length === 1 && integer64(values[0]) !== undefined;
 }
 
 /** As the API server, which takes null for what is absent. */

@@ -43,6 +43,15 @@ export function formatPath(path: Path): string {
     .join("");
 }
 
+/** The schema and all that are in it. */
+export function* schemasIn(schema: StructuralSchema): Generator<StructuralSchema> {
+  yield schema;
+  const { properties = {}, items, additionalProperties } = schema;
+  for (const each of Object.values(properties)) yield* schemasIn(each);
+  if (items !== undefined) yield* schemasIn(items);
+  if (typeof additionalProperties === "object") yield* schemasIn(additionalProperties);
+}
+
 /** Every value that a schema speaks of, parents first. */
 export function* walk(
   schema: StructuralSchema,

@@ -6,8 +6,15 @@ import { isMap } from "../api/json.ts";
 import { modelResource } from "../api/model.ts";
 import { jsonSchema, regularExpressions } from "./json-schema.ts";
 import { metadataProblems, objectMetaSchema } from "./object-meta.ts";
-import { brokenRules } from "./rules.ts";
-import { formatPath, walk, withoutNulls, type Path, type StructuralSchema } from "./structural-schema.ts";
+import { brokenRules, rulesOf } from "./rules.ts";
+import {
+  formatPath,
+  schemasIn,
+  walk,
+  withoutNulls,
+  type Path,
+  type StructuralSchema,
+} from "./structural-schema.ts";
 import { worded } from "./wording.ts";
 
 export type Problem = {
@@ -53,8 +60,10 @@ function repeatedItems(
     const texts = value.map((item: unknown) =>
       JSON.stringify(listType === "set" ? item : keys.map((key) => (isMap(item) ? item[key] : undefined))),
     );
+    const firsts = new Map<string, number>();
+    for (const [index, text] of texts.entries()) if (!firsts.has(text)) firsts.set(text, index);
     return texts.flatMap((text, index) => {
-      const first = texts.indexOf(text);
+      const first = firsts.get(text) ?? index;
       const what = listType === "set" ? "value" : keys.join(" and ");
       return first === index
         ? []
@@ -95,6 +104,8 @@ export function modelValidator(definition: StructuralSchema): (model: unknown) =
     code: { regExp: regularExpressions },
   });
   const validate = ajv.compile(jsonSchema(root));
+  // What cannot be evaluated is told now, and not with the first Model that has such a field.
+  for (const each of schemasIn(root)) rulesOf(each);
   return (given) => {
     const model = withoutNulls(given, root);
     validate(model);

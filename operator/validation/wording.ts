@@ -72,8 +72,13 @@ function distance(one: string, other: string): number {
   return previous.at(-1) ?? 0;
 }
 
+/** Lengths that differ by more than a third are further apart than any mistake, so that a name of a megabyte costs nothing. */
+const isComparable = (one: string, other: string): boolean =>
+  Math.abs(one.length - other.length) <= Math.max(1, Math.floor(Math.min(one.length, other.length) / 3));
+
 function nearest(name: string, known: readonly string[]): string | undefined {
   const [best] = known
+    .filter((each) => isComparable(name, each))
     .map((each) => ({ each, apart: distance(name.toLowerCase(), each.toLowerCase()) }))
     .filter(({ each, apart }) => apart <= Math.max(1, Math.floor(Math.min(name.length, each.length) / 3)))
     .sort((one, other) => one.apart - other.apart);

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Json, JsonObject, ModelSpec, NodeSelectorTerm } from "../../../operator/api/model.ts";
 import { nodeHardware } from "../../../operator/hardware/node-hardware.ts";
 import { templateSelectors } from "../../../operator/reconcile/variants.ts";
-import { admittedNodes } from "../../../operator/selection/node-selector.ts";
+import { admittedNodes, matchesNodeSelector } from "../../../operator/selection/node-selector.ts";
 import { schedulable } from "./scheduler-model.ts";
 
 const required = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -133,4 +133,21 @@ describe("what a pod template says of nodes", () => {
   ])("%j narrows nothing", (spec) => {
     expect(admitted(spec)).toEqual({ names: ["a", "b"], lacks: [] });
   });
+});
+
+test("numbers of a label are compared as integers of 64 bits, as the scheduler does", () => {
+  const largest = "9223372036854775807";
+  const node = (value: string) =>
+    nodeHardware({ apiVersion: "v1", kind: "Node", metadata: { name: "n", labels: { size: value } } });
+  const matches = (value: string, operator: "Gt" | "Lt", bound: string): boolean =>
+    matchesNodeSelector(node(value), [{ matchExpressions: [{ key: "size", operator, values: [bound] }] }]);
+  expect(matches(largest, "Gt", "9223372036854775806")).toBe(true);
+  expect(matches("9223372036854775806", "Lt", largest)).toBe(true);
+  expect(matches(largest, "Gt", largest)).toBe(false);
+  // Beyond 64 bits nothing matches.
+  expect(matches("9223372036854775808", "Gt", "1")).toBe(false);
+  expect(matches("1", "Lt", "9223372036854775808")).toBe(false);
+  expect(matches("-2", "Lt", "-1")).toBe(true);
+  expect(matches("007", "Gt", "+6")).toBe(true);
+  expect(matches("1e3", "Gt", "1")).toBe(false);
 });

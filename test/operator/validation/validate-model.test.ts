@@ -109,6 +109,18 @@ describe("the definition", () => {
     ["text that is no CEL", "self ="],
   ])("a rule with %s cannot be compiled", (_name, rule) => {
     expect(() => compileRule(rule)).toThrow(Error);
+    const items = { type: "string", "x-kubernetes-validations": [{ rule }] };
+    const spec = { type: "object", properties: { list: { type: "array", items } } };
+    // Before any Model is judged.
+    expect(() => modelValidator({ type: "object", properties: { spec } })).toThrow(Error);
+  });
+  test("a name of a megabyte, and lists with many items, are judged at once", () => {
+    const startedMs = performance.now();
+    const long = judge({ source, ["x".repeat(2 ** 20)]: 1 }).problems;
+    expect(long).toHaveLength(1);
+    const pullSecrets = Array.from({ length: 50_000 }, (_, index) => ({ name: `s${index}` }));
+    expect(judge({ source: { ...source, pullSecrets } }).problems.length).toBeGreaterThan(0);
+    expect(performance.now() - startedMs).toBeLessThan(5000);
   });
   test("a rule with keys that nobody knows cannot be compiled", () => {
     const schema = { "x-kubernetes-validations": [{ rule: "true", optionalOldSelf: true }] };
