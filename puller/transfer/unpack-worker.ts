@@ -9,8 +9,8 @@ import { PieceMap } from "./piece-map.ts";
 import { readSome } from "./read-file.ts";
 import { unpackArchive } from "./unpack-archive.ts";
 
-/** Read at once, bytes. */
-const buffer = Buffer.allocUnsafeSlow(512 * 1024);
+/** Read at once, bytes. Between two of them the decompressor waits for this thread, which hashes and writes. */
+const buffer = Buffer.allocUnsafeSlow(2 * 1024 * 1024);
 const post = (message: FromLane): void => parentPort?.postMessage(message);
 
 /** The bytes of a blob in order, as they come. */
