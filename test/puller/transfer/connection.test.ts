@@ -345,6 +345,54 @@ describe("a connection", () => {
     expect(received.body.equals(content)).toBe(true);
   });
 
+  test("is given up when bytes come on it that nobody asked for", async () => {
+    const more = Promise.withResolvers<undefined>();
+    const port = await answering(async (socket) => {
+      socket.write(`${head(3)}abc`);
+      await more.promise;
+      socket.write("HTTP/1.1 200 OK");
+    });
+    const connection = open(port);
+    expect((await get(connection)).error).toBeUndefined();
+    expect(connection.isUsable).toBe(true);
+    more.resolve(undefined);
+    await waitFor("its end", () => !connection.isUsable);
+  });
+
+  test.each([
+    ["no more is wanted", () => false, undefined],
+    [
+      "a write fails",
+      () => {
+        throw new Error("no room");
+      },
+      { message: "no room" },
+    ],
+  ])("ends where %s, writes nothing more and is not used again", async (_name, write, expected) => {
+    const content = body(600_000);
+    const port = await answering((socket) => {
+      socket.write(head(content.length));
+      socket.write(content);
+    });
+    const connection = open(port);
+    let writes = 0;
+    const error = await new Promise<unknown>((resolve) => {
+      connection.exchange("GET / HTTP/1.1\r\nhost: x", "TransferStalled", {
+        head: (_head, length) => length,
+        write: () => {
+          writes += 1;
+          return write();
+        },
+        end: resolve,
+      });
+    });
+    if (expected === undefined) expect(error).toBeUndefined();
+    else expect(error).toMatchObject(expected);
+    await wait(20);
+    expect(writes).toBe(1);
+    expect(connection.isUsable).toBe(false);
+  });
+
   test("does not take its own thread's being busy for a stall", async () => {
     const port = await answering(async (socket) => {
       await wait(250);
