@@ -258,8 +258,10 @@ export class DataPlane {
   }
 }
 
-/** A hop as a lane sends it. */
-function laneRequest(hop: Hop): Pick<Extract<ToLane, { kind: "fetch" }>, "target" | "head" | "stallCode"> {
+/** A hop as a lane sends it. Pure; fails with FastPathRefused. */
+export function laneRequest(
+  hop: Hop,
+): Pick<Extract<ToLane, { kind: "fetch" }>, "target" | "head" | "stallCode"> {
   const { url } = hop;
   const isSecure = url.protocol === "https:";
   const stallCode: FailureCode = hop.stallCode;
@@ -280,7 +282,7 @@ function laneRequest(hop: Hop): Pick<Extract<ToLane, { kind: "fetch" }>, "target
 /** Refuses what would end a header line: a token from a server becomes one. */
 function headerValue(value: string): string {
   // oxlint-disable-next-line no-control-regex
-  if (/[\u0000-\u0008\u000a-\u001f\u007f\u0100-\uffff]/u.test(value))
+  if (/[\u0000-\u0008\u000a-\u001f\u007f\u0100-\uffff]/.test(value))
     throw new FastPathRefused("a header value with control characters");
   return value;
 }
