@@ -101,6 +101,7 @@ export const good: readonly (readonly [string, Fields])[] = [
           matchExpressions: [
             { key: "a", operator: "In", values: ["b"] },
             { key: "c", operator: "Exists" },
+            { key: "d", operator: "Gt", values: ["-5"] },
           ],
           matchFields: [{ key: "metadata.name", operator: "In", values: ["n"] }],
         },
@@ -392,6 +393,18 @@ export const bad: readonly (readonly [string, Fields, string])[] = [
     "minComputeCapability: Invalid value",
   ],
   ["a CPU feature in lower case", requiring({ cpuFeatures: ["avx512f"] }), "cpuFeatures[0]: Invalid value"],
+  [
+    "two values of Gt",
+    requiring({
+      nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Gt", values: ["1", "2"] }] }],
+    }),
+    "Gt and Lt take one value, an integer",
+  ],
+  [
+    "a value of Lt that is no integer",
+    requiring({ nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Lt", values: ["1.5"] }] }] }),
+    "Gt and Lt take one value, an integer",
+  ],
   [
     "an unknown operator",
     requiring({ nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Eq" }] }] }),
