@@ -14,11 +14,23 @@ function withItem(list: readonly Json[], name: string, item: JsonObject): readon
   return list.some((each) => isMap(each) && each["name"] === name) ? list : [...list, item];
 }
 
-/** At least as many devices as the placement asks for; more are the user's to ask. */
-function withCount(list: JsonObject, { name, count }: NonNullable<Devices["deviceResource"]>): JsonObject {
-  const stated = list[name];
-  const has = typeof stated === "string" || typeof stated === "number" ? parseQuantity(stated) : undefined;
-  return (has ?? 0) >= count ? list : { ...list, [name]: String(count) };
+/** As many devices as the placement asks for, or as many more as a patch states in either list. */
+function deviceCount(
+  lists: readonly JsonObject[],
+  { name, count }: NonNullable<Devices["deviceResource"]>,
+): number {
+  const stated = lists.map(({ [name]: value }) =>
+    typeof value === "string" || typeof value === "number" ? (parseQuantity(value) ?? 0) : 0,
+  );
+  return Math.max(count, ...stated);
+}
+
+/** One number in requests and limits: the API server refuses pods whose extended resources have two. */
+function withCount(resources: JsonObject, resource: NonNullable<Devices["deviceResource"]>): JsonObject {
+  const requests = mapAt(resources, "requests");
+  const limits = mapAt(resources, "limits");
+  const count = { [resource.name]: String(deviceCount([requests, limits], resource)) };
+  return { requests: { ...requests, ...count }, limits: { ...limits, ...count } };
 }
 
 /**
@@ -40,12 +52,7 @@ export function withOwnDevices(
       ...container,
       resources: {
         ...resources,
-        ...(deviceResource === undefined
-          ? {}
-          : {
-              requests: withCount(mapAt(resources, "requests"), deviceResource),
-              limits: withCount(mapAt(resources, "limits"), deviceResource),
-            }),
+        ...(deviceResource === undefined ? {} : withCount(resources, deviceResource)),
         ...(deviceClaim === undefined
           ? {}
           : { claims: withItem(listAt(resources, "claims"), deviceClaimName, { name: deviceClaimName }) }),
