@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { ModelSpec } from "../../../operator/api/model.ts";
 import { configurationSchema } from "../../../operator/configuration.ts";
+import { withDefaultRequests } from "../../../operator/desired/default-requests.ts";
 import { workloadDeployment } from "../../../operator/desired/deployment.ts";
 import { podAmounts } from "../../../operator/desired/requested.ts";
 import { withFreeCapacity } from "../../../operator/hardware/free-capacity.ts";
@@ -81,6 +82,27 @@ const specs: readonly (readonly [
     },
     500,
     5 * gibibyte,
+    "as always",
+  ],
+  [
+    "a limit of the pod as a whole, beside what the puller requests",
+    { template: { spec: { resources: { limits: { cpu: "64" } } } } },
+    100,
+    4 * gibibyte,
+    "as always",
+  ],
+  [
+    "a limit of the pod as a whole where no container states CPU",
+    {
+      template: {
+        spec: {
+          resources: { limits: { cpu: "5" } },
+          initContainers: [{ name: "pull", resources: { requests: { cpu: null } } }],
+        },
+      },
+    },
+    5000,
+    4 * gibibyte,
     "as always",
   ],
   [
@@ -176,19 +198,8 @@ describe("what a pod requests", () => {
       runtime: { name: "engine", definition },
       placement: choice.placement,
     }) as unknown as { spec: { template: { spec: PodSpecRequests } } };
-    const { containers = [], initContainers = [] } = deployment.spec.template.spec;
-    const filled = (list: typeof containers): typeof containers =>
-      list.map((each) => {
-        const resources = each.resources as {
-          limits?: Record<string, string>;
-          requests?: Record<string, string>;
-        };
-        return { ...each, resources: { requests: { ...resources?.limits, ...resources?.requests } } };
-      });
-    const { cpu, memory, ...others } = podRequests({
-      containers: filled(containers),
-      initContainers: filled(initContainers),
-    });
+    const rendered = withDefaultRequests(deployment.spec.template.spec);
+    const { cpu, memory, ...others } = podRequests(rendered);
     const told = podAmounts({ spec }, configuration, candidate, choice.placement);
     // Quantities are written in whole mebibytes.
     expect(cpu).toBe(told.cpuMillis);
