@@ -1,23 +1,30 @@
 // Makes a model visible as a whole: built aside from verified blobs, synced, renamed, sealed. Never a part of it.
 
 import { randomBytes } from "node:crypto";
-import { copyFile, lstat, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { PlacedPaths } from "../artifact/safe-path.ts";
 import type { SafePath } from "../artifact/types.ts";
 import { eachOf } from "../each-of.ts";
 import { AppError } from "../oci/errors.ts";
-import type { Descriptor } from "../oci/types.ts";
+import type { Descriptor, Digest } from "../oci/types.ts";
 import { syncDirectory } from "../store/durability.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
+import type { Verified } from "../store/partial.ts";
 import { isSealedModelTrusted, writeSeal, type Seal } from "../store/seal.ts";
 import { onVolume } from "../store/storage-error.ts";
-import { stampAll } from "../store/trust.ts";
+import { readVerified, stampAll } from "../store/trust.ts";
 import { callsOn } from "../store/volume-calls.ts";
 import type { PlannedArchive, PullPlan } from "./plan.ts";
 import type { UnpackedArchive } from "./unpacking.ts";
 
 type SealedFile = Seal["files"][number];
+
+/** What a model is made of, each with the file that was judged. */
+export type Verdicts = {
+  readonly blobs: ReadonlyMap<Digest, Verified>;
+  readonly unpacked: ReadonlyMap<PlannedArchive, UnpackedArchive>;
+};
 
 const filesAtOnce = 4;
 
@@ -38,7 +45,7 @@ const linkless: ReadonlySet<string> = new Set([
 export async function publishModel(
   layout: StoreLayout,
   plan: PullPlan,
-  unpacked: ReadonlyMap<PlannedArchive, UnpackedArchive>,
+  verdicts: Verdicts,
   signal: AbortSignal,
 ): Promise<void> {
   const aside = join(layout.staging, randomBytes(8).toString("hex"));
@@ -47,6 +54,7 @@ export async function publishModel(
       await mkdir(aside);
       const files: SealedFile[] = [];
       const links: ArchivedLink[] = [];
+      const verified = new Map<string, Verified>();
       const placed = new PlacedPaths();
       for (const { path, descriptor } of plan.files) {
         signal.throwIfAborted();
@@ -55,13 +63,15 @@ export async function publishModel(
       }
       for (const directory of new Set(plan.files.map(({ path }) => dirname(join(aside, path)))))
         await mkdir(directory, { recursive: true });
-      await eachOf(plan.files, filesAtOnce, signal, async ({ path, descriptor }) =>
-        placeFile(layout, blobPath(layout, descriptor.digest), join(aside, path), descriptor.sizeBytes),
-      );
+      await eachOf(plan.files, filesAtOnce, signal, async ({ path, descriptor }) => {
+        const copy = await placeFile(layout, descriptor, join(aside, path), signal);
+        const file = copy ?? verdicts.blobs.get(descriptor.digest);
+        if (file !== undefined) verified.set(path, file);
+      });
       for (const archive of plan.archives) {
-        const found = unpacked.get(archive);
+        const found = verdicts.unpacked.get(archive);
         if (found === undefined) throw new Error("an archive was not unpacked");
-        files.push(...(await placeArchive(found, aside, { placed, links }, signal)));
+        files.push(...(await placeArchive(found, aside, { placed, links, verified }, signal)));
       }
       if (plan.entry !== undefined && !files.some(({ path }) => path === plan.entry)) {
         throw new AppError(
@@ -82,7 +92,7 @@ export async function publishModel(
         );
       }
       // Before it can be seen: a file that was linked looks touched until it is stamped, and others would read it.
-      await stampModel(layout, aside, files, plan.blobs);
+      await stampModel(layout, aside, files, plan.blobs, verdicts.blobs, ({ path }) => verified.get(path));
       await syncTree(aside);
       signal.throwIfAborted();
       const seal: Seal = {
@@ -99,7 +109,10 @@ export async function publishModel(
       }
       // Another puller's stays. Links that go make its files look touched once more.
       await rm(aside, { recursive: true, force: true });
-      await stampModel(layout, modelDirectory(layout, seal.name), files, plan.blobs);
+      const target = modelDirectory(layout, seal.name);
+      await stampModel(layout, target, files, plan.blobs, verdicts.blobs, ({ digest }) =>
+        digest === undefined ? undefined : verdicts.blobs.get(digest),
+      );
       await writeSeal(layout, seal);
     });
   } finally {
@@ -107,21 +120,28 @@ export async function publishModel(
   }
 }
 
+/** Links a blob; a copy, where it took one, is another file, which is judged by its own bytes and given. */
 async function placeFile(
   layout: StoreLayout,
-  blob: string,
+  descriptor: Descriptor,
   target: string,
-  sizeBytes: number,
-): Promise<void> {
+  signal: AbortSignal,
+): Promise<Verified | undefined> {
+  const blob = blobPath(layout, descriptor.digest);
   try {
     await callsOn(layout).link(blob, target);
+    return undefined;
   } catch (error) {
     if (!linkless.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
     await copyFile(blob, target);
     await syncFile(target);
-    const { size } = await lstat(target);
-    if (size !== sizeBytes)
-      throw new AppError("StorageFailed", `a copy on the volume has ${size} of ${sizeBytes} bytes`);
+    const copy = await readVerified(target, descriptor, signal);
+    if (copy === undefined)
+      throw new AppError(
+        "StorageFailed",
+        `a copy of ${descriptor.digest} on the volume has other bytes than the blob; check the disk of the volume`,
+      );
+    return copy;
   }
 }
 
@@ -144,7 +164,11 @@ type ArchivedLink = { readonly path: SafePath; readonly target: string };
 async function placeArchive(
   { directory, entries }: UnpackedArchive,
   aside: string,
-  model: { readonly placed: PlacedPaths; readonly links: ArchivedLink[] },
+  model: {
+    readonly placed: PlacedPaths;
+    readonly links: ArchivedLink[];
+    readonly verified: Map<string, Verified>;
+  },
   signal: AbortSignal,
 ): Promise<readonly SealedFile[]> {
   const files: SealedFile[] = [];
@@ -161,6 +185,7 @@ async function placeArchive(
       model.placed.claimFile(path, undefined);
       await mkdir(dirname(join(aside, path)), { recursive: true });
       await rename(join(directory, entry.source), join(aside, path));
+      model.verified.set(path, entry.verified);
       files.push({ path, sizeBytes: entry.sizeBytes, digest: entry.digest });
     }
   }
@@ -204,16 +229,30 @@ async function replaceDirectory(
   return true;
 }
 
-/** Notes what was verified in this run, so that the next start need not read it. */
+/** Notes which files were verified in this run, of a model and its blobs, so that the next start need not read them. */
 async function stampModel(
   layout: StoreLayout,
   directory: string,
   files: readonly SealedFile[],
   blobs: readonly Descriptor[],
+  trusted: Verdicts["blobs"],
+  verifiedAs: (file: SealedFile) => Verified | undefined,
 ): Promise<void> {
-  const placed = files.flatMap(({ path, sizeBytes, digest }) =>
-    digest === undefined ? [] : [{ path: join(directory, path), content: { digest, sizeBytes } }],
+  const ofModel = files.map((file) => ({
+    ...file,
+    path: join(directory, file.path),
+    verified: verifiedAs(file),
+  }));
+  const ofStore = blobs.map(({ digest, sizeBytes }) => ({
+    path: blobPath(layout, digest),
+    sizeBytes,
+    digest,
+    verified: trusted.get(digest),
+  }));
+  const judged = [...ofModel, ...ofStore].flatMap(({ path, sizeBytes, digest, verified }) =>
+    digest === undefined || verified === undefined
+      ? []
+      : [{ path, content: { digest, sizeBytes }, verified }],
   );
-  const stored = blobs.map((blob) => ({ path: blobPath(layout, blob.digest), content: blob }));
-  await stampAll(layout, [...placed, ...stored]);
+  await stampAll(layout, judged);
 }

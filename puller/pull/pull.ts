@@ -16,8 +16,9 @@ import { blobPath, modelDirectory, type StoreLayout } from "../store/layout.ts";
 import { isInMemory, memoryRoom } from "../store/memory-room.ts";
 import { openStore } from "../store/open-store.ts";
 import { removeOrphans, startedBytes } from "../store/orphans.ts";
+import type { Verified } from "../store/partial.ts";
 import { onVolume } from "../store/storage-error.ts";
-import { hasTrustedBlob, remember, stamp } from "../store/trust.ts";
+import { remember, stamp, trustedBlob } from "../store/trust.ts";
 import { defaultTurnTimes, Turns, type TurnOptions } from "../store/turn.ts";
 import { noteUse } from "../store/note-use.ts";
 import { keepUse } from "../store/uses.ts";
@@ -125,15 +126,17 @@ async function fetchAndPublish(
 ): Promise<PullReport> {
   const { progress, log } = deps;
   const isThere = await trustedBlobs(layout, plan.blobs, signal);
-  const missing = plan.blobs.filter((blob) => !isThere.has(blob));
-  const present = plan.blobs.filter((blob) => isThere.has(blob));
+  const missing = plan.blobs.filter(({ digest }) => !isThere.has(digest));
+  const present = plan.blobs.filter(({ digest }) => isThere.has(digest));
   for (const { sizeBytes } of present) {
     progress.add(sizeBytes, "volume");
     progress.completeFile();
   }
   // A file that lost a link looks touched, and would be read once more.
-  for (const blob of await removeOrphans(layout, present))
-    await stamp(layout, blobPath(layout, blob.digest), blob);
+  for (const blob of await removeOrphans(layout, present)) {
+    const verified = isThere.get(blob.digest);
+    if (verified !== undefined) await stamp(layout, blobPath(layout, blob.digest), blob, verified);
+  }
   await refuseWithoutSpace(layout, spaceNeed(plan, missing, await startedBytes(layout, missing)));
   log.info(
     {
@@ -164,14 +167,14 @@ async function fetchAndPublish(
       fetched?.hasWaited === true && (await findPublished(layout, plan, signal)) !== undefined;
     if (!isPublished) {
       const trusted = await trustedBlobs(layout, plan.blobs, signal);
-      const changed = plan.blobs.find((blob) => !trusted.has(blob));
+      const changed = plan.blobs.find(({ digest }) => !trusted.has(digest));
       if (changed !== undefined) {
         throw new AppError(
           "StorageFailed",
           `${changed.digest} was changed on the volume by somebody else while the model was being pulled; it is fetched again`,
         );
       }
-      await publishModel(layout, plan, await unpacking.finish(), signal);
+      await publishModel(layout, plan, { blobs: trusted, unpacked: await unpacking.finish() }, signal);
     }
   } finally {
     await unpacking.remove();
@@ -191,15 +194,16 @@ async function fetchAndPublish(
 /** Blobs looked at at once: on a file server each look takes a round trip. */
 const looksAtOnce = 4;
 
-/** Those of the blobs that are on the volume and can be used. */
+/** Those of the blobs that are on the volume and can be used, each with the file that was judged. */
 async function trustedBlobs(
   layout: StoreLayout,
   blobs: readonly Descriptor[],
   signal: AbortSignal,
-): Promise<ReadonlySet<Descriptor>> {
-  const trusted = new Set<Descriptor>();
+): Promise<ReadonlyMap<Digest, Verified>> {
+  const trusted = new Map<Digest, Verified>();
   await eachOf(blobs, looksAtOnce, signal, async (blob, each) => {
-    if (await hasTrustedBlob(layout, blob, each)) trusted.add(blob);
+    const found = await trustedBlob(layout, blob, each);
+    if (found !== undefined) trusted.set(blob.digest, found);
   });
   return trusted;
 }

@@ -8,9 +8,10 @@ import { isModelDirectoryName } from "../contract.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
 import { blobPath, modelDirectory, sealFile, type StoreLayout } from "./layout.ts";
+import type { Verified } from "./partial.ts";
 import { listSeals, readSeal, type Seal } from "./seal.ts";
 import { onVolume } from "./storage-error.ts";
-import { isStamped, stamp } from "./trust.ts";
+import { stamp, stampedFile } from "./trust.ts";
 import { listUses, removeUse, volumeNowMs, type Use } from "./uses.ts";
 
 export type GcOptions = {
@@ -169,7 +170,8 @@ export async function collectGarbage(layout: StoreLayout, options: GcOptions): P
       freedBytes += bytesOf.get(digest) ?? 0;
     }
     // Removing a link is a change of the file that others of its links share.
-    for (const content of shared) await stamp(layout, blobPath(layout, content.digest), content);
+    for (const { content, verified } of shared)
+      await stamp(layout, blobPath(layout, content.digest), content, verified);
     const leftovers = await removeLeftovers(layout, nowMs, options.minimumAgeMs);
     return {
       removedModels,
@@ -181,7 +183,10 @@ export async function collectGarbage(layout: StoreLayout, options: GcOptions): P
   });
 }
 
-type Stamped = { readonly digest: Digest; readonly sizeBytes: number };
+type Stamped = {
+  readonly content: { readonly digest: Digest; readonly sizeBytes: number };
+  readonly verified: Verified;
+};
 
 /** Blobs that stay and share files with models that go, whose stamps are good now. */
 async function stampedBlobs(
@@ -197,7 +202,8 @@ async function stampedBlobs(
   for (const { digest, bytes } of blobs) {
     if (!touched.has(digest) || going.has(digest)) continue;
     const content = { digest, sizeBytes: bytes };
-    if (await isStamped(layout, blobPath(layout, digest), content)) found.push(content);
+    const verified = await stampedFile(layout, blobPath(layout, digest), content);
+    if (verified !== undefined) found.push({ content, verified });
   }
   return found;
 }

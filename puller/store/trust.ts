@@ -65,31 +65,27 @@ export async function remember(
 }
 
 /**
- * Notes that a file has the content of its digest: right after it was verified, or linked once more. `verified`: the file that it
- * must be, unwritten since.
+ * Notes that a file has the content of its digest: right after it was verified, or linked once more. `verified`: the file that was
+ * judged. Whoever may rename in the volume can put another one of ours in its place, which would be believed unread from then on.
  */
 export async function stamp(
   layout: StoreLayout,
   path: string,
   descriptor: Content,
-  verified?: Verified,
+  verified: Verified,
 ): Promise<void> {
-  await stampAll(layout, [{ path, content: descriptor, ...(verified === undefined ? {} : { verified }) }]);
+  await stampAll(layout, [{ path, content: descriptor, verified }]);
 }
 
 /** What somebody else put there meanwhile, or wrote to, was never verified. */
-function isVerified(layout: StoreLayout, status: BigIntStats, verified?: Verified): boolean {
-  return (
-    status.isFile() &&
-    isOurs(layout, status) &&
-    (verified === undefined || (status.ino === verified.ino && status.mtimeNs === verified.mtimeNs))
-  );
+function isVerified(layout: StoreLayout, status: BigIntStats, { ino, mtimeNs }: Verified): boolean {
+  return status.isFile() && isOurs(layout, status) && status.ino === ino && status.mtimeNs === mtimeNs;
 }
 
 /** As `stamp`, for files that may be names of one and the same. */
 export async function stampAll(
   layout: StoreLayout,
-  files: readonly { readonly path: string; readonly content: Content; readonly verified?: Verified }[],
+  files: readonly { readonly path: string; readonly content: Content; readonly verified: Verified }[],
 ): Promise<void> {
   const calls = callsOn(layout);
   const noted = new Set<string>();
@@ -114,10 +110,14 @@ export async function stampAll(
   });
 }
 
-/** Whether the stamp of a file says that nothing has touched it since it was verified. */
-export async function isStamped(layout: StoreLayout, path: string, descriptor: Content): Promise<boolean> {
+/** The file, if its stamp says that nothing has touched it since it was verified. */
+export async function stampedFile(
+  layout: StoreLayout,
+  path: string,
+  content: Content,
+): Promise<Verified | undefined> {
   const status = await statOf(layout, path);
-  return status?.isFile() === true && (await hasStamp(layout, status, descriptor));
+  return status?.isFile() === true && (await hasStamp(layout, status, content)) ? status : undefined;
 }
 
 async function hasStamp(layout: StoreLayout, status: BigIntStats, content: Content): Promise<boolean> {
@@ -168,6 +168,16 @@ export async function hasContent(
   signal: AbortSignal,
   isKnown?: () => Promise<boolean>,
 ): Promise<boolean> {
+  return (await readVerified(path, descriptor, signal, isKnown)) !== undefined;
+}
+
+/** As `hasContent`; gives the file that was read, as it was before the first byte. */
+export async function readVerified(
+  path: string,
+  descriptor: Content,
+  signal: AbortSignal,
+  isKnown?: () => Promise<boolean>,
+): Promise<BigIntStats | undefined> {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
   const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(
     (error: NodeJS.ErrnoException) => {
@@ -176,9 +186,10 @@ export async function hasContent(
       throw error;
     },
   );
-  if (handle === undefined) return false;
+  if (handle === undefined) return undefined;
   try {
-    if (!(await handle.stat()).isFile()) return false;
+    const status = await handle.stat({ bigint: true });
+    if (!status.isFile()) return undefined;
     const verifier = new Verifier(descriptor);
     const buffer = Buffer.allocUnsafe(1024 * 1024);
     let askedAt = 0;
@@ -188,13 +199,13 @@ export async function hasContent(
       if (bytesRead === 0) break;
       verifier.update(buffer.subarray(0, bytesRead));
       if (verifier.bytes - askedAt < bytesBetweenAsking) continue;
-      if ((await isKnown?.()) === true) return true;
+      if ((await isKnown?.()) === true) return status;
       askedAt = verifier.bytes;
     }
     verifier.finish();
-    return true;
+    return status;
   } catch (error) {
-    if (error instanceof AppError) return false;
+    if (error instanceof AppError) return undefined;
     throw error;
   } finally {
     await handle.close();
@@ -212,35 +223,38 @@ export async function isTrusted(
   signal: AbortSignal,
 ): Promise<boolean> {
   const status = await statOf(layout, path);
-  return status !== undefined && (await isGood(layout, path, status, content, signal));
+  return status !== undefined && (await judged(layout, path, status, content, signal)) !== undefined;
 }
 
-async function isGood(
+/** The file that was found good; `status` is what was there before. */
+async function judged(
   layout: StoreLayout,
   path: string,
   status: BigIntStats,
   content: Content,
   signal: AbortSignal,
-): Promise<boolean> {
-  if (!isOfSize(status, content)) return false;
+): Promise<Verified | undefined> {
+  if (!isOfSize(status, content)) return undefined;
   // Nobody here can have changed it, and there is nowhere to note anything.
-  if (layout.isReadOnly) return true;
-  if (!isOurs(layout, status)) return false;
-  if (await hasStamp(layout, status, content)) return true;
+  if (layout.isReadOnly) return status;
+  if (!isOurs(layout, status)) return undefined;
+  if (await hasStamp(layout, status, content)) return status;
   // Another puller that links it at this moment makes it look touched, and stamps it a moment later.
-  let isStampedNow = false;
+  let stamped: Verified | undefined;
   const look = async (): Promise<boolean> => {
     const now = await statOf(layout, path);
-    isStampedNow =
+    const isStampedNow =
       now !== undefined &&
       isOfSize(now, content) &&
       isOurs(layout, now) &&
       (await hasStamp(layout, now, content));
+    stamped = isStampedNow ? now : undefined;
     return isStampedNow;
   };
-  if (!(await hasContent(path, content, signal, look))) return false;
-  if (!isStampedNow) await stamp(layout, path, content);
-  return true;
+  const read = await readVerified(path, content, signal, look);
+  if (read === undefined || stamped !== undefined) return stamped;
+  await stamp(layout, path, content, read);
+  return read;
 }
 
 function isOfSize(status: BigIntStats, { sizeBytes }: Content): boolean {
@@ -248,20 +262,20 @@ function isOfSize(status: BigIntStats, { sizeBytes }: Content): boolean {
 }
 
 /**
- * Whether a blob is on the volume and can be used. One that cannot is taken out of the way, whatever it is, so that the right one
+ * The file of a blob that is on the volume and can be used. One that cannot is taken out of the way, whatever it is, so that the right one
  * can take its place.
  */
-export async function hasTrustedBlob(
+export async function trustedBlob(
   layout: StoreLayout,
   content: Content,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<Verified | undefined> {
   const path = blobPath(layout, content.digest);
   const status = await statOf(layout, path);
-  if (status === undefined) return false;
-  if (await isGood(layout, path, status, content, signal)) return true;
-  if (!layout.isReadOnly) await takeAway(layout, path, status);
-  return false;
+  if (status === undefined) return undefined;
+  const found = await judged(layout, path, status, content, signal);
+  if (found === undefined && !layout.isReadOnly) await takeAway(layout, path, status);
+  return found;
 }
 
 /**

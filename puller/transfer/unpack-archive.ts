@@ -6,6 +6,7 @@ import {
   constants,
   fchmodSync,
   fdatasync,
+  fstatSync,
   fsync,
   mkdirSync,
   openSync,
@@ -21,6 +22,7 @@ import type { LayerEncoding, SafePath } from "../artifact/types.ts";
 import { wantedBy, type Globs } from "../artifact/wanted-paths.ts";
 import { parseDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
+import type { Verified } from "../store/partial.ts";
 import { storageError } from "../store/storage-error.ts";
 import { tuning } from "./tuning.ts";
 import { writeAll } from "./write-all.ts";
@@ -52,6 +54,8 @@ export type UnpackedEntry =
       readonly sizeBytes: number;
       /** Of its content, so that it can be checked again later without its archive. */
       readonly digest: Digest;
+      /** The file that got this content. */
+      readonly verified: Verified;
     };
 
 const doing = "unpacking an archive";
@@ -74,7 +78,8 @@ export async function unpackArchive(
   // A file of this name goes elsewhere if it is the only one, which shows at the archive's end.
   const loneName = singleFilePath === undefined ? undefined : baseName(singleFilePath);
   const all: SafePath[] = [];
-  const entries: UnpackedEntry[] = [];
+  const entries: (UnpackedEntry | Omit<Extract<UnpackedEntry, { type: "file" }>, "verified">)[] = [];
+  const verified = new Map<SafePath, Verified>();
   try {
     for await (const entry of entriesOf(
       source,
@@ -95,7 +100,7 @@ export async function unpackArchive(
           directories.make(dirname(path));
           file = new UnpackedFile(join(directory, path), files);
           for await (const chunk of entry.content) file.write(chunk);
-          const digest = await file.finish();
+          const digest = await file.finish((written) => verified.set(path, written));
           entries.push({ type: "file", path, source: path, sizeBytes: entry.sizeBytes, digest });
         } catch (error) {
           giveUp();
@@ -113,7 +118,9 @@ export async function unpackArchive(
   return entries.flatMap((entry): readonly UnpackedEntry[] => {
     if (entry.type !== "file") return [entry];
     const target = isLone ? lone : entry.path;
-    if (isWanted(target)) return [{ ...entry, path: target }];
+    const written = verified.get(entry.source);
+    if (written === undefined) throw new Error("a file of an archive was not ended");
+    if (isWanted(target)) return [{ ...entry, path: target, verified: written }];
     onVolume(() => {
       unlinkSync(join(directory, entry.source));
     });
@@ -211,8 +218,8 @@ class UnpackedFile {
       });
   }
 
-  /** Ends the file; its digest. The last sync goes on behind. */
-  async finish(): Promise<Digest> {
+  /** Ends the file; its digest. The last sync goes on behind; after it, which may change the times on a file server, `tell` has the file. */
+  async finish(tell: (written: Verified) => void): Promise<Digest> {
     await this.#syncing;
     onVolume(() => {
       fchmodSync(this.#descriptor, 0o444);
@@ -220,6 +227,8 @@ class UnpackedFile {
     await this.#syncs.run(async () => {
       try {
         await syncFile(this.#descriptor);
+        const { ino, mtimeNs } = fstatSync(this.#descriptor, { bigint: true });
+        tell({ ino, mtimeNs });
       } finally {
         closeSync(this.#descriptor);
       }

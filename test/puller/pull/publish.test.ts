@@ -1,17 +1,18 @@
 // What is published looks untouched to everybody from the moment that it can be seen: nobody reads it again.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import type * as FilePromises from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { safePath } from "../../../puller/artifact/safe-path.ts";
 import type { Descriptor } from "../../../puller/oci/types.ts";
-import type { PullPlan } from "../../../puller/pull/plan.ts";
+import type { PlannedArchive, PullPlan } from "../../../puller/pull/plan.ts";
 import { publishModel } from "../../../puller/pull/publish.ts";
 import { blobPath, modelDirectory, type StoreLayout } from "../../../puller/store/layout.ts";
 import { openStore } from "../../../puller/store/open-store.ts";
-import { isStamped, stamp } from "../../../puller/store/trust.ts";
+import type { Verified } from "../../../puller/store/partial.ts";
+import { stamp, stampedFile } from "../../../puller/store/trust.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { filesBelow, noise } from "../store-assertions.ts";
 
@@ -44,6 +45,7 @@ const { signal } = new AbortController();
 let root = "";
 let layout: StoreLayout;
 let model = "";
+let judged: Verified;
 beforeEach(async () => {
   root = mkdtempSync(join(tmpdir(), "ocimodel-publish-"));
   layout = await openStore(root);
@@ -51,17 +53,21 @@ beforeEach(async () => {
   const blob = blobPath(layout, descriptor.digest);
   mkdirSync(dirname(blob), { recursive: true });
   writeFileSync(blob, content, { mode: 0o444 });
-  await stamp(layout, blob, descriptor);
+  judged = lstatSync(blob, { bigint: true });
+  await stamp(layout, blob, descriptor, judged);
 });
 afterEach(() => {
   hooks.beforeRename = async () => Promise.resolve();
   rmSync(root, { recursive: true, force: true });
 });
 
+const publish = async (): Promise<void> =>
+  publishModel(layout, plan, { blobs: new Map([[descriptor.digest, judged]]), unpacked: new Map() }, signal);
+
 const stamped = async (): Promise<readonly boolean[]> =>
   Promise.all(
-    [blobPath(layout, descriptor.digest), join(model, "model.gguf")].map(async (path) =>
-      isStamped(layout, path, descriptor),
+    [blobPath(layout, descriptor.digest), join(model, "model.gguf")].map(
+      async (path) => (await stampedFile(layout, path, descriptor)) !== undefined,
     ),
   );
 
@@ -70,14 +76,48 @@ test("blobs that it links are stamped before it is there", async () => {
   hooks.beforeRename = async (to) => {
     if (to === model) seen.push(await stamped());
   };
-  await publishModel(layout, plan, new Map(), signal);
+  await publish();
   expect(seen).toEqual([[true, false]]);
   expect(await stamped()).toEqual([true, true]);
 });
 
 test("where another puller's stays, its files are as untouched as before", async () => {
-  await publishModel(layout, plan, new Map(), signal);
-  await publishModel(layout, plan, new Map(), signal);
+  await publish();
+  await publish();
   expect(await stamped()).toEqual([true, true]);
   expect(filesBelow(layout.staging)).toEqual([]);
+});
+
+test("a file that somebody puts in the place of a blob after it was judged is not stamped, nor is the model's link of it", async () => {
+  const other = join(layout.staging, "other");
+  writeFileSync(other, noise("another file of ours", content.length), { mode: 0o444 });
+  renameSync(other, blobPath(layout, descriptor.digest));
+  await publish();
+  expect(await stamped()).toEqual([false, false]);
+});
+
+test("so is one in the place of what was unpacked from an archive", async () => {
+  const directory = join(layout.staging, "archive");
+  mkdirSync(directory);
+  const names = ["kept", "swapped"];
+  for (const name of names) writeFileSync(join(directory, name), content, { mode: 0o444 });
+  const entries = names.map((name) => ({
+    type: "file" as const,
+    path: safePath(name),
+    source: safePath(name),
+    sizeBytes: content.length,
+    digest: descriptor.digest,
+    verified: lstatSync(join(directory, name), { bigint: true }),
+  }));
+  writeFileSync(join(directory, "other"), noise("another file of ours", content.length), { mode: 0o444 });
+  renameSync(join(directory, "other"), join(directory, "swapped"));
+  const archive = { descriptor } as PlannedArchive;
+  await publishModel(
+    layout,
+    { ...plan, archives: [archive] },
+    { blobs: new Map(), unpacked: new Map([[archive, { directory, entries }]]) },
+    signal,
+  );
+  const found = names.map(async (name) => stampedFile(layout, join(model, name), descriptor));
+  expect((await Promise.all(found)).map((each) => each !== undefined)).toEqual([true, false]);
 });

@@ -3,9 +3,11 @@
 import {
   existsSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  renameSync,
   rmSync,
   utimesSync,
   writeFileSync,
@@ -21,7 +23,7 @@ import { blobPath, modelDirectory, sealFile, type StoreLayout } from "../../../p
 import { noteUse } from "../../../puller/store/note-use.ts";
 import { openStore } from "../../../puller/store/open-store.ts";
 import { findPublished } from "../../../puller/pull/warm.ts";
-import { isStamped, stamp } from "../../../puller/store/trust.ts";
+import { stamp, stampedFile } from "../../../puller/store/trust.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { noise } from "../store-assertions.ts";
 
@@ -133,30 +135,56 @@ test("a record of use goes when it is old and its model is not there", async () 
 });
 
 test("stamps of what is there stay, those of other files go, and nothing is stamped that was not", async () => {
-  await stamp(layout, blobPath(layout, digest), content);
+  await stamp(
+    layout,
+    blobPath(layout, digest),
+    content,
+    lstatSync(blobPath(layout, digest), { bigint: true }),
+  );
   writeFileSync(join(layout.stamps, `${name}-1`), "x");
   await collectGarbage(layout, minute);
-  expect(await isStamped(layout, blobPath(layout, digest), content)).toBe(true);
+  expect(await stampedFile(layout, blobPath(layout, digest), content)).toBeDefined();
   expect(readdirSync(layout.stamps)).toHaveLength(1);
   // The model goes, its blob is needed by another one: that it was not stamped stays so.
   rmSync(layout.stamps, { recursive: true });
   await noteUse(layout, "d".repeat(64), [digest as Digest]);
   hooks.afterRename = async () => Promise.resolve();
   await collectGarbage(layout, { ...options, keep: new Set() });
-  expect(await isStamped(layout, blobPath(layout, digest), content)).toBe(false);
+  expect(await stampedFile(layout, blobPath(layout, digest), content)).toBeUndefined();
 });
 
 test("a blob that loses a link, since a model goes, is as good as before: it is not read again", async () => {
   rmSync(join(modelDirectory(layout, name), "m"));
   linkSync(blobPath(layout, digest), join(modelDirectory(layout, name), "m"));
-  await stamp(layout, blobPath(layout, digest), content);
+  await stamp(
+    layout,
+    blobPath(layout, digest),
+    content,
+    lstatSync(blobPath(layout, digest), { bigint: true }),
+  );
   await noteUse(layout, "d".repeat(64), [digest]);
   await delay(20);
   const [unused, used] = [{ ...options, minimumAgeMs: 10 }, join(layout.uses, "d".repeat(64))];
   const soon = new Date(Date.now() + 60_000);
   utimesSync(used, soon, soon);
   expect(await collectGarbage(layout, unused)).toMatchObject({ removedModels: [name], removedBlobs: 0 });
-  expect(await isStamped(layout, blobPath(layout, digest), content)).toBe(true);
+  expect(await stampedFile(layout, blobPath(layout, digest), content)).toBeDefined();
+});
+
+test("a file that somebody puts in the place of such a blob meanwhile is not stamped for it", async () => {
+  const blob = blobPath(layout, digest);
+  await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
+  await noteUse(layout, "d".repeat(64), [digest]);
+  const soon = new Date(Date.now() + 60_000);
+  utimesSync(join(layout.uses, "d".repeat(64)), soon, soon);
+  hooks.afterRename = async (from) => {
+    if (from !== modelDirectory(layout, name)) return;
+    writeFileSync(`${blob}.other`, noise("another file of ours", bytes.length), { mode: 0o444 });
+    renameSync(`${blob}.other`, blob);
+    return Promise.resolve();
+  };
+  expect(await collectGarbage(layout, options)).toMatchObject({ removedModels: [name], removedBlobs: 0 });
+  expect(await stampedFile(layout, blob, content)).toBeUndefined();
 });
 
 test("what somebody else keeps beside the models is no model", async () => {

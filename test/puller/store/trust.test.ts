@@ -26,12 +26,13 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { blobPath, type StoreLayout } from "../../../puller/store/layout.ts";
 import { openStore } from "../../../puller/store/open-store.ts";
-import { hasContent, hasTrustedBlob, isStamped, isTrusted, stamp } from "../../../puller/store/trust.ts";
+import { hasContent, isTrusted, stamp, stampedFile, trustedBlob } from "../../../puller/store/trust.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { filesBelow, noise } from "../store-assertions.ts";
 
 const hooks = vi.hoisted(() => ({
   beforeRename: (_from: string): void => undefined,
+  beforeOpen: (_path: string): void => undefined,
   onOpen: async (_path: string): Promise<void> => undefined,
   readBytes: 0,
   blocking: 0,
@@ -45,6 +46,7 @@ vi.mock("node:fs/promises", async (original) => {
       await real.rename(from, to);
     },
     open: async (path: string, flags: number) => {
+      hooks.beforeOpen(path);
       const handle = await real.open(path, flags);
       await hooks.onOpen(path);
       const read = handle.read.bind(handle) as (...args: unknown[]) => Promise<{ bytesRead: number }>;
@@ -83,6 +85,7 @@ beforeEach(async () => {
   blob = blobPath(layout, content.digest);
   mkdirSync(join(blob, ".."), { recursive: true });
   hooks.beforeRename = () => undefined;
+  hooks.beforeOpen = () => undefined;
   hooks.onOpen = async () => Promise.resolve();
 });
 afterEach(() => {
@@ -102,12 +105,12 @@ test.each<[string, boolean, () => void]>([
   async (_what, isPossible, change) => {
     if (!isPossible) return;
     put();
-    expect(await hasTrustedBlob(layout, content, signal)).toBe(true);
+    expect(await trustedBlob(layout, content, signal)).toBeDefined();
     change();
-    await stamp(layout, blob, content);
+    await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
     expect(await isTrusted(layout, blob, content, signal)).toBe(false);
-    expect(await isStamped(layout, blob, content)).toBe(false);
-    expect(await hasTrustedBlob(layout, content, signal)).toBe(false);
+    expect(await stampedFile(layout, blob, content)).toBeUndefined();
+    expect(await trustedBlob(layout, content, signal)).toBeUndefined();
     expect(existsSync(blob)).toBe(false);
     expect(filesBelow(layout.staging)).toEqual([]);
   },
@@ -115,7 +118,7 @@ test.each<[string, boolean, () => void]>([
 
 test("a time of its content that was set back to the nanosecond does not hide that a file was written to", async () => {
   put();
-  await stamp(layout, blob, content);
+  await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
   const reference = join(root, "reference");
   spawnSync("touch", [`--reference=${blob}`, reference]);
   const { mtimeNs } = statSync(blob, { bigint: true });
@@ -131,12 +134,44 @@ test("what was verified is stamped only as long as it is that file, unwritten", 
   put();
   const { ino, mtimeNs } = lstatSync(blob, { bigint: true });
   await stamp(layout, blob, content, { ino: ino + 1n, mtimeNs });
-  expect(await isStamped(layout, blob, content)).toBe(false);
+  expect(await stampedFile(layout, blob, content)).toBeUndefined();
   await stamp(layout, blob, content, { ino, mtimeNs: mtimeNs + 1n });
-  expect(await isStamped(layout, blob, content)).toBe(false);
+  expect(await stampedFile(layout, blob, content)).toBeUndefined();
   await stamp(layout, blob, content, { ino, mtimeNs });
-  expect(await isStamped(layout, blob, content)).toBe(true);
+  expect(await stampedFile(layout, blob, content)).toBeDefined();
 });
+
+test.each(["once it is open", "before and after it is opened"])(
+  "what somebody puts in the place of a file that is read, %s, is not stamped for it",
+  async (when) => {
+    const aside = join(root, "aside");
+    const swap = (): void => {
+      renameSync(blob, `${aside}.now`);
+      renameSync(aside, blob);
+      renameSync(`${aside}.now`, aside);
+    };
+    const isTwice = when === "before and after it is opened";
+    put(isTwice ? bytes : noise("another file of ours", bytes.length));
+    renameSync(blob, aside);
+    put(isTwice ? noise("another file of ours", bytes.length) : bytes);
+    hooks.beforeOpen = (path) => {
+      if (path === blob && isTwice) swap();
+    };
+    hooks.onOpen = async (path) => {
+      if (path === blob) swap();
+      return Promise.resolve();
+    };
+    // The file that was read had the right bytes.
+    expect(await trustedBlob(layout, content, signal)).toMatchObject({
+      ino: statSync(aside, { bigint: true }).ino,
+    });
+    expect(readFileSync(blob).equals(bytes)).toBe(false);
+    expect(await stampedFile(layout, blob, content)).toBeUndefined();
+    hooks.beforeOpen = () => undefined;
+    hooks.onOpen = async () => Promise.resolve();
+    expect(await isTrusted(layout, blob, content, signal)).toBe(false);
+  },
+);
 
 test("on a read-only volume kind and size are compared, and a link of that very length is no file", async () => {
   const readOnly = { ...layout, isReadOnly: true };
@@ -173,31 +208,31 @@ test("the right blob that another puller puts there while a damaged one is taken
     writeFileSync(`${blob}.new`, bytes, { mode: 0o444 });
     spawnSync("mv", ["--force", `${blob}.new`, blob]);
   };
-  expect(await hasTrustedBlob(layout, content, signal)).toBe(false);
+  expect(await trustedBlob(layout, content, signal)).toBeUndefined();
   expect(readFileSync(blob).equals(bytes)).toBe(true);
 });
 
 test("stamps on a file server, which may hang, are not read by calls that block", async () => {
   put();
-  await stamp(layout, blob, content);
+  await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
   hooks.blocking = 0;
   expect(await isTrusted({ ...layout, isLocal: true }, blob, content, signal)).toBe(true);
   expect(hooks.blocking).toBe(1);
   expect(await isTrusted({ ...layout, isLocal: false }, blob, content, signal)).toBe(true);
-  expect(await isStamped({ ...layout, isLocal: false }, blob, content)).toBe(true);
+  expect(await stampedFile({ ...layout, isLocal: false }, blob, content)).toBeDefined();
   expect(hooks.blocking).toBe(1);
 });
 
 test("a stamp that is a link is none, wherever it leads to, nor is that of another file", async () => {
   put();
-  await stamp(layout, blob, content);
+  await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
   const { ino } = lstatSync(blob);
   const file = (of: number | bigint): string => join(layout.stamps, `${content.digest.slice(7)}-${of}`);
   const aside = join(root, "stamp");
   renameSync(file(ino), aside);
   symlinkSync(aside, file(ino));
   for (const isLocal of [true, false])
-    expect(await isStamped({ ...layout, isLocal }, blob, content)).toBe(false);
+    expect(await stampedFile({ ...layout, isLocal }, blob, content)).toBeUndefined();
   // Files that differ in nothing else: made within one tick of the clock that the file system stamps with.
   const twin = join(root, "twin");
   const look = (path: string): string => {
@@ -212,10 +247,10 @@ test("a stamp that is a link is none, wherever it leads to, nor is that of anoth
     if (look(blob) === look(twin)) break;
   }
   expect(look(blob)).toBe(look(twin));
-  await stamp(layout, blob, content);
-  expect(await isStamped(layout, blob, content)).toBe(true);
+  await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
+  expect(await stampedFile(layout, blob, content)).toBeDefined();
   copyFileSync(file(statSync(blob).ino), file(statSync(twin).ino));
-  expect(await isStamped(layout, twin, content)).toBe(false);
+  expect(await stampedFile(layout, twin, content)).toBeUndefined();
 });
 
 const mebibyte = 1024 * 1024;
@@ -242,12 +277,14 @@ test("a file that another puller stamps while it is read is read no further; one
   const large = Buffer.alloc(40 * mebibyte, "x");
   const own = { digest: digestOf(large), sizeBytes: large.length };
   const path = blobPath(layout, own.digest);
-  const stamped = await readWhile(large, large, async () => stamp(layout, path, own));
+  const stamped = await readWhile(large, large, async () =>
+    stamp(layout, path, own, lstatSync(path, { bigint: true })),
+  );
   expect(stamped.isTrusted).toBe(true);
   expect(stamped.readBytes).toBeLessThanOrEqual(17 * mebibyte);
   rmSync(path);
   const touched = await readWhile(large, large, async () => {
-    await stamp(layout, path, own);
+    await stamp(layout, path, own, lstatSync(path, { bigint: true }));
     linkSync(path, join(root, "linked"));
   });
   expect(touched.isTrusted).toBe(true);
