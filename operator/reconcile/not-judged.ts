@@ -26,6 +26,9 @@ const parts: Readonly<Record<string, (spec: JsonObject) => boolean>> = {
       ["persistentVolumeClaim", "ephemeral"].some((key) => isAt(each, key)),
     ),
   schedulerName: ({ schedulerName }) => (schedulerName ?? "") !== "" && schedulerName !== "default-scheduler",
+  // Pods of a lower priority would make room: no room now is too strict then.
+  "priorityClassName (pods that it evicts)": ({ priorityClassName, preemptionPolicy }) =>
+    (priorityClassName ?? "") !== "" && preemptionPolicy !== "Never",
   schedulingGates: (spec) => listAt(spec, "schedulingGates").length > 0,
 };
 
