@@ -11,6 +11,7 @@ import type { KubeObject, ObjectMeta, Resource } from "../kube/types.ts";
 import type { Condition } from "./conditions.ts";
 import type { JsonObject } from "./json.ts";
 
+/** Passed through to the pod as Kubernetes knows it. */
 export type { Json, JsonObject } from "./json.ts";
 
 export const modelResource: Resource = {
@@ -75,7 +76,6 @@ export type Requirements = {
   readonly nodeSelectorTerms?: readonly NodeSelectorTerm[];
 };
 
-/** Passed through to the pod as Kubernetes knows it. */
 export type RuntimeSpec = {
   /** Named runtime of the operator's configuration; default: the first that takes the variant's format. */
   readonly name?: string;
