@@ -51,12 +51,21 @@ export class Partial {
   static async create(layout: StoreLayout, descriptor: Descriptor): Promise<Partial> {
     return onVolume(`making a partial file of ${descriptor.digest}`, async () => {
       const directory = ingestDirectory(layout, descriptor.digest);
-      const path = join(directory, await newPartialName());
+      const name = await newPartialName();
+      const path = join(directory, name);
       const calls = callsOn(layout);
-      const handle = await inMadeDirectory(calls, directory, async () => calls.open(path, newFlags, 0o644));
-      const partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
-      if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
-      return partial;
+      let partial: Partial | undefined;
+      try {
+        const handle = await inMadeDirectory(calls, directory, async () => calls.open(path, newFlags, 0o644));
+        partial = new Partial(layout, descriptor, path, handle, new PieceMap(descriptor.sizeBytes));
+        if (partial.journalOffset !== undefined) await createJournal(handle, descriptor, partial.#map);
+        return partial;
+      } catch (error) {
+        // A full volume: what stays open keeps its room, and counts as written to.
+        releasePartial(name);
+        await partial?.discard();
+        throw error;
+      }
     });
   }
 

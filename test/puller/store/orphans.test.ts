@@ -5,6 +5,7 @@ import {
   chmodSync,
   constants,
   copyFileSync,
+  existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -13,6 +14,7 @@ import {
   closeSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -38,6 +40,7 @@ import { sha256 } from "../store-assertions.ts";
 const hooks = vi.hoisted(() => ({
   afterCopy: (_from: string, _to: string): void => undefined,
   beforeOpen: (_path: string, _flags: number): void => undefined,
+  afterOpen: (_handle: FilePromises.FileHandle): void => undefined,
 }));
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof FilePromises>();
@@ -49,7 +52,9 @@ vi.mock("node:fs/promises", async (original) => {
     },
     open: async (path: string, flags: number, mode?: number) => {
       hooks.beforeOpen(path, flags);
-      return real.open(path, flags, mode);
+      const handle = await real.open(path, flags, mode);
+      hooks.afterOpen(handle);
+      return handle;
     },
   };
 });
@@ -70,6 +75,7 @@ beforeEach(async () => {
   mkdirSync(ingest, { recursive: true });
   hooks.afterCopy = () => undefined;
   hooks.beforeOpen = () => undefined;
+  hooks.afterOpen = () => undefined;
 });
 afterEach(() => {
   vi.restoreAllMocks();
@@ -105,6 +111,30 @@ test("a process is known by its start and its run of the machine, not by its num
   // What this process has closed is nobody's: it is neither waited for nor taken over.
   await own.keep();
   expect(await found()).toEqual([2, 0]);
+});
+
+test("where a full volume has no room for its journal, nothing of a partial stays, neither open nor on the volume", async () => {
+  const fullError = Object.assign(new Error("no space"), { code: "ENOSPC" });
+  hooks.afterOpen = (handle) => {
+    handle.truncate = async () => Promise.reject(fullError);
+  };
+  const directory = ingestDirectory(layout, largeDescriptor.digest);
+  const openThere = (): readonly string[] =>
+    readdirSync("/proc/self/fd")
+      .map((fd) => {
+        try {
+          return readlinkSync(join("/proc/self/fd", fd));
+        } catch {
+          // The one that lists them.
+          return "";
+        }
+      })
+      .filter((target) => target.startsWith(directory));
+  await expect(Partial.create({ ...layout, isLocal: false }, largeDescriptor)).rejects.toMatchObject({
+    code: "OutOfSpace",
+  });
+  expect(openThere()).toEqual([]);
+  expect(existsSync(directory)).toBe(false);
 });
 
 test("a blob's other name, a link and a directory are no partials", async () => {
