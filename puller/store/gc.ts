@@ -279,15 +279,18 @@ async function removeLeftovers(
 
 /** Stamps of files that are not there any more. */
 async function removeStamps(layout: StoreLayout): Promise<void> {
+  // Before the files are looked at: what is stamped meanwhile may be of a file that was not there.
+  const names = await readdir(layout.stamps).catch(() => []);
   const inodes = new Set<string>();
-  for (const parent of [layout.blobs, layout.models]) {
+  // A model is stamped aside before it is put in its place, so that is looked at first: what is not there any more is there by now.
+  for (const parent of [layout.staging, layout.blobs, layout.models]) {
     for (const entry of await readdir(parent, { recursive: true, withFileTypes: true }).catch(() => [])) {
       if (!entry.isFile()) continue;
       const status = await lstat(join(entry.parentPath, entry.name), { bigint: true }).catch(() => undefined);
       if (status !== undefined) inodes.add(String(status.ino));
     }
   }
-  for (const name of await readdir(layout.stamps).catch(() => [])) {
+  for (const name of names) {
     const [, inode = ""] = name.split("-");
     if (!inodes.has(inode)) await rm(join(layout.stamps, name), { force: true });
   }

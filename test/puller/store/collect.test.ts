@@ -187,6 +187,18 @@ test("a file that somebody puts in the place of such a blob meanwhile is not sta
   expect(await stampedFile(layout, blob, content)).toBeUndefined();
 });
 
+test("stamps of files of a model that is about to be put in its place stay", async () => {
+  const aside = join(layout.staging, "0123456789abcdef");
+  mkdirSync(join(aside, "folder"), { recursive: true });
+  const unpacked = join(aside, "folder", "unpacked");
+  writeFileSync(unpacked, bytes, { mode: 0o444 });
+  await stamp(layout, unpacked, content, lstatSync(unpacked, { bigint: true }));
+  await collectGarbage(layout, minute);
+  const placed = join(layout.models, "e".repeat(64));
+  renameSync(aside, placed);
+  expect(await stampedFile(layout, join(placed, "folder", "unpacked"), content)).toBeDefined();
+});
+
 test("what somebody else keeps beside the models is no model", async () => {
   mkdirSync(join(layout.models, "by-hand"));
   expect(await collectGarbage(layout, options)).toMatchObject({ removedModels: [name] });
