@@ -40,7 +40,8 @@ async function fill(
   const tries = new LaneTries(options.plane.pool);
   await withRetries(
     async (tellProgress) => {
-      if (await tries.beginInTurn(signal)) tellProgress();
+      const before = options.plane.receivedBytes;
+      if ((await tries.beginInTurn(signal)) && options.plane.receivedBytes > before) tellProgress();
       const offset = verifier.bytes;
       if (offset === descriptor.sizeBytes) return;
       try {

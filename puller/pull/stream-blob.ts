@@ -46,7 +46,8 @@ export async function streamBlob(
     await withRetries(
       async (tellProgress) => {
         // While it waited for others, those went on.
-        if (await tries.beginInTurn(signal)) tellProgress();
+        const before = plane.receivedBytes;
+        if ((await tries.beginInTurn(signal)) && plane.receivedBytes > before) tellProgress();
         const offset = partial.contiguousBytes;
         if (offset === descriptor.sizeBytes) return;
         const { map } = partial;

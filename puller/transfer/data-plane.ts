@@ -128,6 +128,10 @@ export class DataPlane {
     while (!mayRead(Atomics.load(allowance, 0))) await delay(refillMs, undefined, { signal });
   }
 
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
   newBlob(): number {
     return (this.#blobs += 1);
   }

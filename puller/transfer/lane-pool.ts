@@ -100,7 +100,7 @@ export class LanePool {
   }
 
   look(sample: Omit<LaneSample, "isWanted">): void {
-    const isWanted = this.#waiting.size > 0 || this.#wishes.size > 0;
+    const isWanted = this.#waiting.size > 0 || this.#returning.size > 0 || this.#wishes.size > 0;
     this.#state = nextLaneState(this.#state, { ...sample, isWanted }, this.#plan.mostLanes);
     this.#serve();
   }

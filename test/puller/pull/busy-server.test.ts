@@ -337,3 +337,24 @@ test("an empty file needs no request, and is there", async () => {
     await empty.stop();
   }
 });
+
+describe.each([429, 503])("a server that answers %d for ever", (status) => {
+  const small = Array.from({ length: 12 }, (_, index) => ({
+    name: `part-${index}.json`,
+    content: noise(`part ${index}`, 30_000 + index),
+  }));
+  test.each([
+    ["many small blobs", small],
+    ["a large blob and small ones", [large, ...small.slice(0, 3)]],
+    ["one large blob", [large]],
+  ])("ends a pull of %s when the budget is used up: waiting in line is no progress", async (_name, files) => {
+    const refusing = await startBlobServer(files);
+    refusing.behave(() => ({ status, delayMs: 30 }));
+    try {
+      const { error } = await smallPull(refusing, store, { budgetMs: 1_000 });
+      expect(error?.code).toBe(status === 429 ? "RegistryRateLimited" : "RegistryUnreachable");
+    } finally {
+      await refusing.stop();
+    }
+  });
+});

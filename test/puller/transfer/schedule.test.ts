@@ -261,6 +261,23 @@ describe("the pool of lanes", () => {
     expect(pool.isCrowded).toBe(true);
   });
 
+  test("grows again after a server has taken its requests, also where nobody waits but those that have rested", async () => {
+    const pool = new LanePool({ threads: 1, lanes: 4, mostLanes: 4 }, 0);
+    const never = new AbortController().signal;
+    for (const _ of [1, 2, 3, 4]) pool.tryAcquire();
+    for (const askedMs of [0, 1]) pool.backOff(askedMs, askedMs);
+    for (const _ of [1, 2, 3, 4]) pool.rest();
+    const back = [1, 2, 3, 4].map(async () => pool.comeBack(never));
+    expect([await back[0], pool.lanes]).toEqual([false, 1]);
+    let bytes = 0;
+    for (let nowMs = 100; nowMs < 60_000; nowMs += 100) {
+      bytes += pool.lanes * MiB;
+      pool.look({ nowMs, bytes, utilization: 0, isAtLimit: false });
+    }
+    expect(pool.lanes).toBe(4);
+    expect(await Promise.all(back)).toEqual([false, true, true, true]);
+  });
+
   test("lets those that have rested come back as there is room, in order, before others that wait", async () => {
     const pool = new LanePool({ threads: 1, lanes: 4, mostLanes: 4 }, 0);
     const lanes = [1, 2, 3, 4].map(() => pool.tryAcquire() as LeasedLane);
