@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { copyFile, mkdir, open, readdir, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { makeDirectories } from "../store/make-directories.ts";
 import { PlacedPaths } from "../artifact/safe-path.ts";
 import type { SafePath } from "../artifact/types.ts";
 import { eachOf } from "../each-of.ts";
@@ -62,7 +63,7 @@ export async function publishModel(
         files.push({ path, sizeBytes: descriptor.sizeBytes, digest: descriptor.digest });
       }
       for (const directory of new Set(plan.files.map(({ path }) => dirname(join(aside, path)))))
-        await mkdir(directory, { recursive: true });
+        await makeDirectories(directory);
       await eachOf(plan.files, filesAtOnce, signal, async ({ path, descriptor }) => {
         const copy = await placeFile(layout, descriptor, join(aside, path), signal);
         const file = copy ?? verdicts.blobs.get(descriptor.digest);
@@ -81,7 +82,7 @@ export async function publishModel(
       }
       // Links come after the files of all layers: none is ever written through a link, whoever brought it.
       for (const { path, target } of links) {
-        await mkdir(dirname(join(aside, path)), { recursive: true });
+        await makeDirectories(dirname(join(aside, path)));
         await symlink(target, join(aside, path));
         files.push({ path, sizeBytes: 0, target });
       }
@@ -177,13 +178,13 @@ async function placeArchive(
     const { path } = entry;
     if (entry.type === "directory") {
       model.placed.claimDirectory(path);
-      await mkdir(join(aside, path), { recursive: true });
+      await makeDirectories(join(aside, path));
     } else if (entry.type === "symlink") {
       model.placed.claimFile(path, undefined);
       model.links.push({ path, target: entry.target });
     } else {
       model.placed.claimFile(path, undefined);
-      await mkdir(dirname(join(aside, path)), { recursive: true });
+      await makeDirectories(dirname(join(aside, path)));
       await rename(join(directory, entry.source), join(aside, path));
       model.verified.set(path, entry.verified);
       files.push({ path, sizeBytes: entry.sizeBytes, digest: entry.digest });

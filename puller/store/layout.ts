@@ -33,6 +33,8 @@ export type StoreLayout = {
   readonly hasModes: boolean;
   /** Whether no call on it waits for another machine: one that hangs must not hold up the only thread that hears signals. */
   readonly isLocal: boolean;
+  /** Whether it is in the memory of this machine, where no call waits for anything. */
+  readonly isInMemory: boolean;
 };
 
 export function storeLayout(root: string): StoreLayout {
@@ -53,6 +55,7 @@ export function storeLayout(root: string): StoreLayout {
     ownerId: undefined,
     hasModes: true,
     isLocal: false,
+    isInMemory: false,
   };
 }
 

@@ -4,8 +4,9 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { access, chmod, lstat, mkdir, readFile, stat, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectories } from "./make-directories.ts";
 import { AppError } from "../oci/errors.ts";
-import { isLocalFileSystem } from "./file-system.ts";
+import { fileSystemOf } from "./file-system.ts";
 import { readFlags, storeLayout, storeVersion, type StoreLayout } from "./layout.ts";
 import { onVolume, storageError } from "./storage-error.ts";
 
@@ -41,12 +42,12 @@ export async function openStore(root: string): Promise<StoreLayout> {
     const { blobs, ingest, staging, seals, turns, uses, stamps, models } = layout;
     for (const path of [blobs, ingest, staging, seals, turns, uses, stamps, models])
       await makeDirectory(path);
-    return { ...layout, ...(await probe(layout)), isLocal: await isLocalFileSystem(layout.own) };
+    return { ...layout, ...(await probe(layout)), ...(await fileSystemOf(layout.own)) };
   });
 }
 
 async function makeVersioned({ root, own, versionFile }: StoreLayout): Promise<void> {
-  await mkdir(root, { recursive: true });
+  await makeDirectories(root);
   await makeDirectory(own);
   try {
     await writeFile(versionFile, `${storeVersion}\n`, { flag: "wx" });

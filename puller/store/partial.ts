@@ -1,8 +1,9 @@
 // A partial file of one blob: one writing process each, kept when that dies, taken over by the next, published by its digest.
 
 import { constants } from "node:fs";
-import { copyFile, lstat, mkdir, open, rename, rm, rmdir, unlink, type FileHandle } from "node:fs/promises";
+import { copyFile, lstat, open, rename, rm, rmdir, unlink, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { makeDirectories } from "./make-directories.ts";
 import { digestAlgorithm, digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
@@ -356,7 +357,7 @@ async function placeBlob(
       return;
     }
     // Damaged, or a file system without links: rename replaces in one step whatever is no directory.
-    await mkdir(dirname(target), { recursive: true });
+    await makeDirectories(dirname(target));
     if ((await lstat(target).catch(() => undefined))?.isDirectory() === true)
       await rm(target, { recursive: true, force: true });
     await rename(path, target);

@@ -2,8 +2,9 @@
 // replaced, one rename each, so that a reader sees the old file or the new one. What cannot be mended is fetched by the next pull.
 
 import { randomBytes } from "node:crypto";
-import { copyFile, link, lstat, mkdir, rename, rm } from "node:fs/promises";
+import { copyFile, link, lstat, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { makeDirectories } from "./make-directories.ts";
 import type { Digest } from "../oci/types.ts";
 import { syncDirectory } from "./durability.ts";
 import { blobPath, modelDirectory, sealFile, type StoreLayout } from "./layout.ts";
@@ -136,7 +137,7 @@ async function mendModel(layout: StoreLayout, name: string, signal: AbortSignal)
 async function place(layout: StoreLayout, from: string, to: string): Promise<void> {
   const draft = join(layout.staging, `${randomBytes(8).toString("hex")}.repair`);
   await link(from, draft).catch(async () => copyFile(from, draft));
-  await mkdir(dirname(to), { recursive: true });
+  await makeDirectories(dirname(to));
   await rename(draft, to);
   await syncDirectory(dirname(to));
 }

@@ -1,8 +1,9 @@
 // The seal of a published model: what it holds. Written last; with it, a start needs no look at any byte.
 
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readFile, readdir, readlink, rename, rm } from "node:fs/promises";
+import { lstat, open, readFile, readdir, readlink, rename, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
+import { makeDirectories } from "./make-directories.ts";
 import { safePath } from "../artifact/safe-path.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Digest } from "../oci/types.ts";
@@ -158,7 +159,7 @@ async function pathsBelow(directory: string): Promise<readonly string[]> {
 
 export async function writeSeal(layout: StoreLayout, seal: Seal): Promise<void> {
   await onVolume("writing the seal of a model", async () => {
-    await mkdir(layout.seals, { recursive: true });
+    await makeDirectories(layout.seals);
     const temporary = join(layout.seals, `.${randomBytes(8).toString("hex")}.tmp`);
     const handle = await open(temporary, "wx", 0o644);
     try {

@@ -95,7 +95,7 @@ async function within<T>(milliseconds: number, operation: Promise<T>): Promise<T
 }
 
 /** Of whatever volume: the wait for each call has an end here. */
-const boundedCalls = callsOn({ isLocal: false });
+const boundedCalls = callsOn({ isLocal: false, isInMemory: false });
 
 class Ticket {
   readonly #directory: string;

@@ -4,6 +4,7 @@ import fs, { type BigIntStats, type Stats } from "node:fs";
 import * as promises from "node:fs/promises";
 import { promisify } from "node:util";
 import type { StoreLayout } from "./layout.ts";
+import { makeDirectories, makeDirectoriesSync } from "./make-directories.ts";
 
 /** An open file: what is used of `FileHandle`. */
 export type VolumeFile = {
@@ -46,7 +47,7 @@ const handedOver: VolumeCalls = {
   lstat: async (path) => promises.lstat(path),
   lstatExactly: async (path) => promises.lstat(path, { bigint: true }),
   readdir: async (path) => promises.readdir(path),
-  mkdir: async (path) => void (await promises.mkdir(path, { recursive: true })),
+  mkdir: makeDirectories,
   link: promises.link,
   rename: promises.rename,
   rmdir: async (path) => promises.rmdir(path),
@@ -61,7 +62,7 @@ const write = promisify(fs.write);
 const sync = promisify(fs.fsync);
 const datasync = promisify(fs.fdatasync);
 
-/** Of a disk of this machine: what moves bytes, or waits for the disk, is handed over all the same. */
+/** In memory: what moves bytes is handed over all the same. */
 class LocalFile implements VolumeFile {
   #fd: number;
 
@@ -110,14 +111,14 @@ class LocalFile implements VolumeFile {
 }
 
 /**
- * Made at once. A call on a disk of this machine takes some microseconds, and to hand it over and to be told of its end some
- * twenty times that: of a model of many small files it was the larger part of all work.
+ * Made at once. A call on memory takes some microseconds, and to hand it over and to be told of its end some twenty times that: of a
+ * model of many small files it was the larger part of all work.
  */
 const immediate: VolumeCalls = {
   lstat: async (path) => fs.lstatSync(path),
   lstatExactly: async (path) => fs.lstatSync(path, { bigint: true }),
   readdir: async (path) => fs.readdirSync(path),
-  mkdir: async (path) => void fs.mkdirSync(path, { recursive: true }),
+  mkdir: async (path) => makeDirectoriesSync(path),
   link: async (path, to) => fs.linkSync(path, to),
   rename: async (path, to) => fs.renameSync(path, to),
   rmdir: async (path) => fs.rmdirSync(path),
@@ -126,7 +127,16 @@ const immediate: VolumeCalls = {
   writeNew: async (path, text) => fs.writeFileSync(path, text, { flag: "wx" }),
 };
 
+/** Of a disk: whatever changes something waits for its journal, and that for a disk which may stand still, or be reached by a network. */
+const onDisk: VolumeCalls = {
+  ...handedOver,
+  lstat: immediate.lstat,
+  lstatExactly: immediate.lstatExactly,
+  readdir: immediate.readdir,
+};
+
 /** The calls for a volume. */
-export function callsOn({ isLocal }: Pick<StoreLayout, "isLocal">): VolumeCalls {
-  return isLocal ? immediate : handedOver;
+export function callsOn({ isLocal, isInMemory }: Pick<StoreLayout, "isLocal" | "isInMemory">): VolumeCalls {
+  if (isInMemory) return immediate;
+  return isLocal ? onDisk : handedOver;
 }

@@ -8,7 +8,6 @@ import {
   fdatasync,
   fstatSync,
   fsync,
-  mkdirSync,
   openSync,
   unlinkSync,
   type NoParamCallback,
@@ -25,6 +24,7 @@ import type { Digest } from "../oci/types.ts";
 import type { Verified } from "../store/partial.ts";
 import { storageError } from "../store/storage-error.ts";
 import { tuning } from "./tuning.ts";
+import { makeDirectoriesSync } from "../store/make-directories.ts";
 import { writeAll } from "./write-all.ts";
 
 /** What is to become of an archive. */
@@ -147,7 +147,7 @@ class Directories {
 
   make(path: string): void {
     if (this.#made.has(path)) return;
-    onVolume(() => mkdirSync(join(this.#root, path), { recursive: true }));
+    onVolume(() => makeDirectoriesSync(join(this.#root, path)));
     this.#made.add(path);
   }
 }

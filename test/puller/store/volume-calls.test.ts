@@ -2,9 +2,14 @@ import fs, { constants, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { makeDirectories, makeDirectoriesSync } from "../../../puller/store/make-directories.ts";
 import { callsOn, type VolumeCalls, type VolumeFile } from "../../../puller/store/volume-calls.ts";
 
 const { O_CREAT, O_EXCL, O_RDWR } = constants;
+
+const inMemory = { isLocal: true, isInMemory: true };
+const onDisk = { isLocal: true, isInMemory: false };
+const onServer = { isLocal: false, isInMemory: false };
 
 let directory = "";
 beforeEach(() => {
@@ -47,10 +52,11 @@ async function useAll(calls: VolumeCalls): Promise<void> {
 }
 
 describe.each([
-  ["on a disk of this machine", true],
-  ["on a file server", false],
-])("calls %s", (_name, isLocal) => {
-  const calls = callsOn({ isLocal });
+  ["in memory", inMemory],
+  ["on a disk", onDisk],
+  ["on a file server", onServer],
+])("calls %s", (_name, medium) => {
+  const calls = callsOn(medium);
 
   test("do what their names say", async () => {
     await useAll(calls);
@@ -92,16 +98,43 @@ describe.each([
   });
 });
 
-test("on a file server no call holds up the thread that hears signals", async () => {
+test.each([
+  ["on a file server, which may hang, no call is", onServer, []],
+  ["on a disk, whose journal may stand still, looks alone are", onDisk, ["lstatSync", "readdirSync"]],
+])("%s made at once: that would hold up the thread that hears signals", async (_name, medium, atOnce) => {
   const names = Object.keys(fs).filter(
     (name) => name.endsWith("Sync") && typeof fs[name as "lstatSync"] === "function",
   ) as "lstatSync"[];
   const spies = names.map((name) => vi.spyOn(fs, name));
-  const called = (): readonly string[] => names.filter((_, index) => spies[index]?.mock.calls.length !== 0);
-  await useAll(callsOn({ isLocal: false }));
-  expect(called()).toEqual([]);
-  rmSync(place("file"));
-  rmSync(place("a"), { recursive: true });
-  await useAll(callsOn({ isLocal: true }));
-  expect(called()).toContain("lstatSync");
+  await useAll(callsOn(medium));
+  expect(names.filter((_, index) => spies[index]?.mock.calls.length !== 0).sort()).toEqual(atOnce);
+});
+
+describe.each([
+  ["handed over", makeDirectories],
+  ["at once", async (path: string) => makeDirectoriesSync(path)],
+])("directories with their parents, %s", (_name, make) => {
+  test("are made, and are no error where they are", async () => {
+    await make(place("a", "b", "c"));
+    await Promise.all([make(place("a", "b", "c", "d")), make(place("a", "b", "c", "d")), make(place("a"))]);
+    expect(fs.statSync(place("a", "b", "c", "d")).isDirectory()).toBe(true);
+  });
+
+  test("below a directory that was removed, or on a file system without any, fail and do not try for ever", async () => {
+    fs.mkdirSync(place("gone"));
+    const gone = fs.openSync(place("gone"), "r");
+    try {
+      fs.rmdirSync(place("gone"));
+      await expect(make(`/proc/self/fd/${gone}/store/own`)).rejects.toMatchObject({ code: "ENOENT" });
+    } finally {
+      fs.closeSync(gone);
+    }
+    await expect(make("/proc/ocimodel-test/store")).rejects.toMatchObject({ code: "ENOENT" });
+  });
+
+  test("in the place of a file, or below one, fail", async () => {
+    fs.writeFileSync(place("file"), "-");
+    await expect(make(place("file"))).rejects.toMatchObject({ code: "EEXIST" });
+    await expect(make(place("file", "below"))).rejects.toMatchObject({ code: "ENOTDIR" });
+  });
 });
