@@ -47,7 +47,14 @@ export async function openStore(root: string): Promise<StoreLayout> {
 }
 
 async function makeVersioned({ root, own, versionFile }: StoreLayout): Promise<void> {
-  await makeDirectories(root);
+  await makeDirectories(root).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+    throw new AppError(
+      "StorageFailed",
+      `no directory can be made at ${root} (ENOENT); give --store a directory on a volume`,
+      { cause: error, context: { errno: "ENOENT" }, retry: "never" },
+    );
+  });
   await makeDirectory(own);
   try {
     await writeFile(versionFile, `${storeVersion}\n`, { flag: "wx" });
