@@ -92,18 +92,18 @@ describe("a limit of bytes per second", () => {
       fc.property(
         fc.integer({ min: 16 * MiB, max: 1024 * MiB }),
         fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 2, maxLength: 16 }),
-        waits,
+        fc.array(fc.integer({ min: 20, max: 60 }), { minLength: 1, maxLength: 20 }),
         (limit, hundredths, steps) => {
           const feeds = hundredths.map((part) => ({
             bytesPerSecond: (limit * part) / 100 / hundredths.length,
           }));
           const { bytes } = taken(limit, feeds, seconds * 1000, cycle(steps));
           const offered = sum(feeds.map(({ bytesPerSecond }) => bytesPerSecond));
-          expect(sum(bytes) / seconds).toBeGreaterThan(0.93 * Math.min(limit, offered));
+          // A part follows what its lane reads some refills behind: the later those are, the more of the beginning is lost.
+          expect(sum(bytes) / seconds).toBeGreaterThan(0.9 * Math.min(limit, offered));
           expect(sum(bytes) / seconds).toBeLessThan(1.05 * limit);
           for (const [index, { bytesPerSecond }] of feeds.entries()) {
             const fair = Math.min(bytesPerSecond, limit / feeds.length);
-            // A lane's part follows what it reads, some refills behind.
             expect((bytes[index] ?? 0) / seconds).toBeGreaterThan(0.85 * fair);
           }
         },
