@@ -19,10 +19,10 @@ Says what the operator would choose for Models, and why, without a cluster that 
   -f, --filename FILE   Models, YAML or JSON; "-" is standard input (repeatable)
   --facts FILE          what the artifacts hold: the output of "puller inspect --output json", or Models with a status
                         (kubectl get models -o yaml); "-" is standard input (repeatable)
-  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input. With pods, ResourceSlices and
-                        ResourceClaims ("kubectl get nodes,pods,resourceslices,resourceclaims -A -o yaml") what is free
-                        counts, and devices of DRA drivers; with persistentvolumeclaims, persistentvolumes and storageclasses
-                        the nodes where a Model's volume can be mounted
+  --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input (repeatable). With pods,
+                        ResourceSlices and ResourceClaims ("kubectl get nodes,pods,resourceslices,resourceclaims -A -o yaml")
+                        what is free counts, and devices of DRA drivers; with persistentvolumeclaims, persistentvolumes and
+                        storageclasses the nodes where a Model's volume can be mounted
   -n, --namespace NAME  namespace of the Models, for those that state none; default: default
   --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
@@ -84,7 +84,7 @@ async function plan(args: readonly string[]): Promise<number> {
     options: {
       filename: { type: "string", short: "f", multiple: true, default: [] },
       facts: { type: "string", multiple: true, default: [] },
-      nodes: { type: "string" },
+      nodes: { type: "string", multiple: true, default: [] },
       namespace: { type: "string", short: "n" },
       "require-capacity": { type: "boolean", default: false },
       kubeconfig: { type: "string" },
@@ -105,7 +105,7 @@ async function plan(args: readonly string[]): Promise<number> {
   if (values.filename.length === 0) throw new PlanInputError("no Model is given; see --help");
   if (values.output !== "table" && values.output !== "json")
     throw new PlanInputError(`--output ${JSON.stringify(values.output)} is neither table nor json`);
-  if (values.nodes !== undefined && values.kubeconfig !== undefined)
+  if (values.nodes.length > 0 && values.kubeconfig !== undefined)
     throw new PlanInputError("--nodes and --kubeconfig exclude each other");
   const validate = await validator();
   const models = allOf(values.filename, (file) =>
@@ -117,9 +117,9 @@ async function plan(args: readonly string[]): Promise<number> {
   ]);
   const runtimes = runtimesOf(values.config);
   const found =
-    values.nodes === undefined
+    values.nodes.length === 0
       ? await askCluster(values.kubeconfig, (line) => process.stderr.write(`ocimodel: ${line}\n`))
-      : readCluster(readText(values.nodes), values.nodes);
+      : readCluster(values.nodes.map((file) => ({ text: readText(file), file })));
   const isRoomRequired = values["require-capacity"];
   if (isRoomRequired && found.pods === undefined)
     throw new PlanInputError(

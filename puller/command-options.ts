@@ -110,7 +110,7 @@ export const options: readonly Option[] = [
     name: "bandwidth-limit",
     value: "BYTES",
     commands: ["pull"],
-    help: "bytes per second over all connections, such as 100Mi or 1G",
+    help: "bytes per second over all connections, 64Ki at least, such as 100Mi or 1G",
   },
   {
     name: "progress-address",

@@ -250,18 +250,23 @@ export function readModels(
 }
 
 /**
- * Nodes as `kubectl get nodes -o yaml` prints them, and beside them ResourceSlices, pods, ResourceClaims, and claims, volumes and classes
+ * Nodes as `kubectl get nodes -o yaml` prints them, in one file or several, and beside them ResourceSlices, pods, ResourceClaims, and claims, volumes and classes
  * of storage, if it was asked for these too. Pods count only where there are some: a file without any says nothing about what is free;
  * nor does one without anything of storage about that.
  */
-export function readCluster(text: string, file: string): PlannedCluster {
+export function readCluster(
+  files: readonly { readonly text: string; readonly file: string }[],
+): PlannedCluster {
   const nodes: Node[] = [];
   const slices: ResourceSlice[] = [];
   const pods: ScheduledPod[] = [];
   const claims: ResourceClaim[] = [];
   const storage = { claims: [] as Claim[], volumes: [] as PersistentVolume[], classes: [] as StorageClass[] };
   let isStorageTold = false;
-  for (const [index, value] of documents(text, file).entries()) {
+  const given = files.flatMap(({ text, file }) =>
+    documents(text, file).map((value, index) => ({ value, index, file })),
+  );
+  for (const { value, index, file } of given) {
     const { kind } = object.safeParse(value).data ?? {};
     const read = <T>(schema: z.ZodType): T => checked(schema, value, file, index) as T;
     isStorageTold ||=

@@ -29,7 +29,9 @@ describe("nodes, pods and devices", () => {
       { kind: "NodeList", items: [{ metadata: { name: "n" } }] },
       { kind: "PodList", items: [pod] },
     ];
-    const found = readCluster(lists.map((each) => JSON.stringify(each)).join("\n---\n"), "nodes.yaml");
+    const found = readCluster([
+      { text: lists.map((each) => JSON.stringify(each)).join("\n---\n"), file: "nodes.yaml" },
+    ]);
     expect(found.nodes.map(({ metadata }) => metadata.name)).toEqual(["n"]);
     expect(found.pods).toHaveLength(1);
   });
@@ -79,7 +81,7 @@ describe("nodes, pods and devices", () => {
     });
     const verdict = (claims: readonly unknown[]): string | undefined => {
       const items = [node, slice, { ...pod, kind: "Pod" }, ...claims];
-      const cluster = readCluster(JSON.stringify({ kind: "List", items }), "nodes.yaml");
+      const cluster = readCluster([{ text: JSON.stringify({ kind: "List", items }), file: "nodes.yaml" }]);
       const { spec } = asked ?? { spec: model.spec };
       const input = { ...cluster, name: "llm", namespace: "ai", spec, facts, runtimes: defaultRuntimes };
       return planModel(input).variants[0]?.message;
@@ -97,7 +99,7 @@ describe("nodes, pods and devices", () => {
       "alias",
     ],
   ])("refused by the name of the file: %s", (_name, text, told) => {
-    expect(() => readCluster(text, "nodes.yaml")).toThrow(
+    expect(() => readCluster([{ text, file: "nodes.yaml" }])).toThrow(
       expect.objectContaining({
         name: "PlanInputError",
         message: expect.stringMatching(

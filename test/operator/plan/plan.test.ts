@@ -72,6 +72,14 @@ describe("ocimodel plan", () => {
     expect(out).toMatch(/^f16 +nvidia +1 +8192 +l4-gfd$/m);
   });
 
+  test("counts the nodes of all files that are given", () => {
+    const apart = nodes.flatMap((node, index) => ["--nodes", file(`node-${index}.yaml`, node)]);
+    expect(nodes.length).toBeGreaterThan(1);
+    const { code, out } = plan(["-f", file("model.yaml", model), ...apart, ...given.slice(2)]);
+    expect(code).toBe(0);
+    expect(out).toBe(plan(["-f", file("model.yaml", model), ...given]).out);
+  });
+
   test("tells pipelines the same as JSON, several Models of a GitOps file in one run", () => {
     const other = {
       ...model,
