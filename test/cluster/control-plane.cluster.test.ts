@@ -133,7 +133,7 @@ describeCluster("control plane", () => {
     for (const { pid } of processes) expect(startTicks(pid)).not.toBe("");
     owner.kill("SIGKILL");
     await waitFor("its children to be gone", () => processes.every(({ pid }) => startTicks(pid) === ""));
-    expect(existsSync(directory)).toBe(true);
+    // Other suites start control planes at the same time, and may have removed it by now.
     const next = await startControlPlane({ controllers: false, scheduler: false });
     expect(existsSync(directory)).toBe(false);
     await next.stop();
