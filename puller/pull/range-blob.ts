@@ -104,7 +104,7 @@ export async function rangeBlob(
   const fetchPiece = async (lane: LeasedLane, piece: number): Promise<void> => {
     let isOurs = true;
     let isResting = false;
-    const tries = new LaneTries(plane.pool);
+    const tries = new LaneTries(plane);
     const wake = (): void => {
       if (isResting) resting -= 1;
       isResting = false;

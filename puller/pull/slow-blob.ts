@@ -37,11 +37,10 @@ async function fill(
   await partial.goOn();
   await options.follower?.follow(partial);
   let verifier = await hashWritten(partial, descriptor, signal);
-  const tries = new LaneTries(options.plane.pool);
+  const tries = new LaneTries(options.plane);
   await withRetries(
     async (tellProgress) => {
-      const before = options.plane.receivedBytes;
-      if ((await tries.beginInTurn(signal)) && options.plane.receivedBytes > before) tellProgress();
+      if (await tries.beginInTurn(signal)) tellProgress();
       const offset = verifier.bytes;
       if (offset === descriptor.sizeBytes) return;
       try {

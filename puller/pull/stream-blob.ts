@@ -20,7 +20,7 @@ export async function streamBlob(
   if (partial.doneBytes !== partial.contiguousBytes) await partial.restart();
   await options.follower?.follow(partial);
   const lane = await plane.pool.acquire(signal);
-  const tries = new LaneTries(plane.pool);
+  const tries = new LaneTries(plane);
   let blob = plane.newBlob();
   const open = async (): Promise<void> => {
     const { journalOffset } = partial;
@@ -45,9 +45,7 @@ export async function streamBlob(
     await open();
     await withRetries(
       async (tellProgress) => {
-        // While it waited for others, those went on.
-        const before = plane.receivedBytes;
-        if ((await tries.beginInTurn(signal)) && plane.receivedBytes > before) tellProgress();
+        if (await tries.beginInTurn(signal)) tellProgress();
         const offset = partial.contiguousBytes;
         if (offset === descriptor.sizeBytes) return;
         const { map } = partial;
