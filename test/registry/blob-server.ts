@@ -78,6 +78,7 @@ export type BlobServer = {
   readonly fileRequests: readonly BlobRequest[];
   /** Most files that were sent at the same time. */
   readonly mostAtOnce: number;
+  readonly openConnections: number;
   /** Bytes that were given to sockets and have not left this process. */
   unsentBytes(): number;
   /** Replaces how answers are, and forgets the requests. */
@@ -182,6 +183,9 @@ export async function startBlobServer(
     },
     get mostAtOnce() {
       return mostAtOnce;
+    },
+    get openConnections() {
+      return sockets.size;
     },
     unsentBytes: () => [...sockets.keys()].reduce((sum, { writableLength }) => sum + writableLength, 0),
     behave: (behaviour) => {

@@ -250,10 +250,26 @@ describe("what a server may do to a range costs little, and never a wrong byte",
     expect(performance.now() - startedMs).toBeLessThan(15_000);
   });
 
-  test("a connection far slower than the others is given up, and its piece goes on where it was", async () => {
-    behave(later({ chunkBytes: 256, gapMs: 50 }));
+  test("a connection far slower than the others is given up at once, and its piece goes on where it was", async () => {
+    const slow = later({ chunkBytes: 64, gapMs: 50 });
+    const atMs: number[] = [];
+    let slowIndex = -1;
+    behave((request) => {
+      atMs.push(performance.now());
+      const special = slow(request);
+      if (special !== undefined) slowIndex = request.index;
+      return special;
+    });
     const { report } = await succeed();
     expect(report?.transfer?.hedgedPieces).toBeGreaterThan(0);
+    const from = server.fileRequests[slowIndex]?.range?.first ?? 0;
+    const again = server.fileRequests.findIndex(
+      ({ index, range }) =>
+        index > slowIndex && Math.floor((range?.first ?? 0) / pieceBytes) === Math.floor(from / pieceBytes),
+    );
+    expect(again).toBeGreaterThan(slowIndex);
+    // It would have taken 100 s.
+    expect((atMs[again] ?? Number.POSITIVE_INFINITY) - (atMs[slowIndex] ?? 0)).toBeLessThan(20_000);
   });
 
   test("429 with Retry-After: lanes become fewer for all", async () => {
