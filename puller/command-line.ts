@@ -1,7 +1,14 @@
 // The puller's command line: parsing, environment variables and help, made from the table of options. Pure.
 
 import { parseArgs } from "node:util";
-import { commandNames, options, summaries, type CommandName, type Option } from "./command-options.ts";
+import {
+  commandNames,
+  optionHelp,
+  options,
+  summaries,
+  type CommandName,
+  type Option,
+} from "./command-options.ts";
 import { AppError } from "./oci/errors.ts";
 import { shownReference } from "./oci/reference.ts";
 
@@ -29,7 +36,7 @@ export function helpText(command?: CommandName): string {
     .map((option) => {
       const left = `  --${option.name}${option.value === undefined ? "" : ` ${option.value}`}`;
       const preset = option.default === undefined ? "" : ` (default ${option.default})`;
-      return `${left.padEnd(32)}${option.help}${preset}\n${" ".repeat(32)}${environmentName(option.name)}`;
+      return `${left.padEnd(32)}${optionHelp(option, command)}${preset}\n${" ".repeat(32)}${environmentName(option.name)}`;
     });
   return [`usage: puller ${command} [OPTIONS]`, "", summaries[command], "", ...lines, ""].join("\n");
 }

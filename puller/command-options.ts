@@ -21,7 +21,16 @@ export type Option = {
   readonly choices?: readonly string[];
   readonly commands: readonly CommandName[];
   readonly help: string;
+  /** What is so for one command alone. */
+  readonly helpOf?: Partial<Readonly<Record<CommandName, string>>>;
 };
+
+/** The text for a command; for a list of all of them, with what is so for one alone under its name. */
+export function optionHelp({ help, helpOf = {} }: Option, command?: CommandName): string {
+  return Object.entries(helpOf)
+    .filter(([name]) => command === undefined || name === command)
+    .reduce((text, [name, own]) => `${text}; ${command === undefined ? `${name}: ` : ""}${own}`, help);
+}
 
 const all = commandNames;
 
@@ -31,7 +40,8 @@ export const options: readonly Option[] = [
     value: "REF",
     isRepeatable: true,
     commands: ["inspect", "pull", "repack"],
-    help: "model to read: [registry/]repository[:tag][@digest]; repeatable for inspect",
+    help: "model to read: [registry/]repository[:tag][@digest]",
+    helpOf: { inspect: "repeatable" },
   },
   {
     name: "tags",
@@ -219,7 +229,8 @@ export const options: readonly Option[] = [
     value: "SECONDS",
     default: "600",
     commands: ["inspect", "pull", "repack"],
-    help: "give up after this long without progress; inspect on a terminal after 30",
+    help: "give up after this long without progress",
+    helpOf: { inspect: "on a terminal after 30" },
   },
   {
     name: "termination-log",

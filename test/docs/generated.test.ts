@@ -8,7 +8,7 @@ import { isMap, isScalar, parse, parseDocument, type Node, type YAMLMap } from "
 import { createMetrics } from "../../operator/server/metrics.ts";
 import { operatorOptions } from "../../operator/command-line.ts";
 import { environmentName } from "../../puller/command-line.ts";
-import { commandNames, options } from "../../puller/command-options.ts";
+import { commandNames, optionHelp, options } from "../../puller/command-options.ts";
 import { failureExitCodes, isRetryable, type FailureCode, type PullProgress } from "../../puller/contract.ts";
 import { AppError } from "../../puller/oci/errors.ts";
 import { ProgressTracker } from "../../puller/pull/progress.ts";
@@ -16,12 +16,16 @@ import { partsOf, table, withParts } from "./generated.ts";
 import { pages, root } from "./markdown.ts";
 
 function pullerOptions(): string {
-  const rows = options.map(({ name, value, isRepeatable, default: preset, commands, help }) => [
-    `\`--${name}${value === undefined ? "" : ` ${value}`}\``,
-    commands.length === commandNames.length ? "all" : commands.join(", "),
-    `\`${environmentName(name)}\``,
-    `${help}${preset === undefined ? "" : ` (default ${preset})`}${isRepeatable === true && !help.includes("repeatable") ? "; repeatable" : ""}`,
-  ]);
+  const rows = options.map((option) => {
+    const { name, value, isRepeatable, default: preset, commands } = option;
+    const help = optionHelp(option);
+    return [
+      `\`--${name}${value === undefined ? "" : ` ${value}`}\``,
+      commands.length === commandNames.length ? "all" : commands.join(", "),
+      `\`${environmentName(name)}\``,
+      `${help}${preset === undefined ? "" : ` (default ${preset})`}${isRepeatable === true && !help.includes("repeatable") ? "; repeatable" : ""}`,
+    ];
+  });
   return table(["flag", "commands", "variable", "what"], rows);
 }
 

@@ -15,8 +15,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { environmentName } from "../../puller/command-line.ts";
-import { options } from "../../puller/command-options.ts";
+import { environmentName, helpText } from "../../puller/command-line.ts";
+import { commandNames, options } from "../../puller/command-options.ts";
 import { waitFor } from "../cluster/run-command.ts";
 import { describeUnless } from "../cluster/suites.ts";
 import { startScriptedRegistry, type Script, type ScriptedRegistry } from "../registry/scripted-registry.ts";
@@ -61,6 +61,11 @@ describe("help", () => {
       );
     },
   );
+  test.each(commandNames)("of %s says nothing that is so for another command alone", (command) => {
+    const others = commandNames.filter((name) => name !== command);
+    const [, , , , ...lines] = helpText(command).split("\n");
+    expect(lines.filter((line) => others.some((name) => new RegExp(`\\b${name}\\b`).test(line)))).toEqual([]);
+  });
   test("is offered where the command is missing or unknown", async () => {
     for (const [line, says] of [
       [[], "no command was given; see puller --help"],
