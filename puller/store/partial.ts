@@ -81,58 +81,71 @@ export class Partial {
     fresh?: Partial,
   ): Promise<Partial> {
     let best: Partial | undefined;
-    for (const found of orphans ?? (await lookForPartials(layout, descriptor.digest)).orphans) {
-      const partial = await Partial.#takeOver(layout, descriptor, found);
-      if (partial === undefined) continue;
-      const [more, less] =
-        best === undefined || partial.#map.doneBytes() > best.#map.doneBytes()
-          ? [partial, best]
-          : [best, partial];
-      await less?.discard();
-      best = more;
+    try {
+      for (const found of orphans ?? (await lookForPartials(layout, descriptor.digest)).orphans) {
+        const partial = await Partial.#takeOver(layout, descriptor, found);
+        if (partial === undefined) continue;
+        const [more, less] =
+          best === undefined || partial.#map.doneBytes() > best.#map.doneBytes()
+            ? [partial, best]
+            : [best, partial];
+        await less?.discard();
+        best = more;
+      }
+    } catch (error) {
+      await best?.keep();
+      await fresh?.discard();
+      throw error;
     }
     if (best === undefined) return fresh ?? Partial.create(layout, descriptor);
     await fresh?.discard();
     return best;
   }
 
-  /** Undefined when another process was quicker, or when nothing of it can be believed. */
+  /** Undefined when another process was quicker, or when nothing of it can be believed. Where it fails, the file stays for another process. */
   static async #takeOver(
     layout: StoreLayout,
     descriptor: Descriptor,
     { path, how, isSameBoot }: Orphan,
   ): Promise<Partial | undefined> {
     const own = join(dirname(path), await newPartialName());
-    const { COPYFILE_EXCL, COPYFILE_FICLONE } = constants;
-    // Its writer may go on while it is copied: what is noted after the bytes were read is not in the copy.
-    const before = how === "copy" ? await believedNow(path, descriptor, isSameBoot) : undefined;
+    let handle: FileHandle | undefined;
+    let taken: Partial | undefined;
     try {
-      if (how === "copy" && before === undefined) throw new Error("nothing of it can be believed");
-      // Another process may be taking it over too: only one rename succeeds.
-      if (how === "rename") await rename(path, own);
-      else await copyFile(path, own, COPYFILE_EXCL | COPYFILE_FICLONE);
-    } catch {
-      // Of a copy that failed, such as for lack of room, copyFile leaves nothing.
-      releasePartial(basename(own));
-      return undefined;
-    }
-    return onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
-      if (!(await makeWritable(own))) {
+      const { COPYFILE_EXCL, COPYFILE_FICLONE } = constants;
+      // Its writer may go on while it is copied: what is noted after the bytes were read is not in the copy.
+      const before = how === "copy" ? await believedNow(path, descriptor, isSameBoot) : undefined;
+      if (how === "copy" && before === undefined) return undefined;
+      try {
+        // Another process may be taking it over too: only one rename succeeds.
+        if (how === "rename") await rename(path, own);
+        else await copyFile(path, own, COPYFILE_EXCL | COPYFILE_FICLONE);
+      } catch {
+        // Of a copy that failed, such as for lack of room, copyFile leaves nothing.
+        return undefined;
+      }
+      return await onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
+        if (!(await makeWritable(own))) {
+          await unlink(own).catch(() => undefined);
+          return undefined;
+        }
+        handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
+        const { size } = await handle.stat();
+        const map = before ?? (await believed(handle, descriptor, size, isSameBoot));
+        if (map === undefined || map.doneBytes() === 0) {
+          await unlink(own).catch(() => undefined);
+          return undefined;
+        }
+        const partial = new Partial(layout, descriptor, own, handle, map);
+        if (partial.journalOffset !== undefined) await adoptJournal(handle, descriptor, map);
+        return (taken = partial);
+      });
+    } finally {
+      if (taken === undefined) {
+        await handle?.close().catch(() => undefined);
         releasePartial(basename(own));
-        await unlink(own).catch(() => undefined);
-        return undefined;
       }
-      const handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
-      const { size } = await handle.stat();
-      const map = before ?? (await believed(handle, descriptor, size, isSameBoot));
-      const partial = new Partial(layout, descriptor, own, handle, map ?? new PieceMap(descriptor.sizeBytes));
-      if (map === undefined || map.doneBytes() === 0) {
-        await partial.discard();
-        return undefined;
-      }
-      if (partial.journalOffset !== undefined) await adoptJournal(handle, descriptor, map);
-      return partial;
-    });
+    }
   }
 
   /** Of the file. */

@@ -33,6 +33,7 @@ import { blobPath, ingestDirectory, type StoreLayout } from "../../../puller/sto
 import { openStore } from "../../../puller/store/open-store.ts";
 import { lookForPartials, removeOrphans, startedBytes } from "../../../puller/store/orphans.ts";
 import { Partial } from "../../../puller/store/partial.ts";
+import { PieceMap } from "../../../puller/transfer/piece-map.ts";
 import { hostMark, mark } from "../../../puller/store/writer.ts";
 import { digestOf } from "../artifact/manifest-builder.ts";
 import { sha256 } from "../store-assertions.ts";
@@ -100,6 +101,27 @@ const age = (path: string, seconds: number): void => {
   utimesSync(path, at, at);
 };
 
+/** Notes in the journal of a large blob that a piece is there, as lanes do. */
+const note = (file: string, piece: number): void => {
+  const entry = Buffer.alloc(4);
+  entry.writeInt32LE(pieceBytes);
+  const handle = openSync(file, "r+");
+  writeSync(handle, entry, 0, 4, journalPlace(new PieceMap(large.length)).done + 4 * piece);
+  closeSync(handle);
+};
+/** What this process has open below a directory. */
+const openBelow = (directory: string): readonly string[] =>
+  readdirSync("/proc/self/fd")
+    .map((fd) => {
+      try {
+        return readlinkSync(join("/proc/self/fd", fd));
+      } catch {
+        // The one that lists them.
+        return "";
+      }
+    })
+    .filter((target) => target.startsWith(directory));
+
 test("a process is known by its start and its run of the machine, not by its number alone", async () => {
   const own = await Partial.create(layout, descriptor);
   expect(await found()).toEqual([0, 1]);
@@ -119,23 +141,47 @@ test("where a full volume has no room for its journal, nothing of a partial stay
     handle.truncate = async () => Promise.reject(fullError);
   };
   const directory = ingestDirectory(layout, largeDescriptor.digest);
-  const openThere = (): readonly string[] =>
-    readdirSync("/proc/self/fd")
-      .map((fd) => {
-        try {
-          return readlinkSync(join("/proc/self/fd", fd));
-        } catch {
-          // The one that lists them.
-          return "";
-        }
-      })
-      .filter((target) => target.startsWith(directory));
   await expect(Partial.create({ ...layout, isLocal: false }, largeDescriptor)).rejects.toMatchObject({
     code: "OutOfSpace",
   });
-  expect(openThere()).toEqual([]);
+  expect(openBelow(directory)).toEqual([]);
   expect(existsSync(directory)).toBe(false);
 });
+
+test.each<[string, (handle: FilePromises.FileHandle, fail: () => Promise<never>) => void]>([
+  ["what it has", (handle, fail) => Object.assign(handle, { stat: fail })],
+  ["its journal", (handle, fail) => Object.assign(handle, { read: fail })],
+  ["what of it is believed", (handle, fail) => Object.assign(handle, { write: fail })],
+])(
+  "where a disk fails at %s, nothing of those taken over stays open or counts as written to, and both files are there",
+  async (_name, breakIt) => {
+    const directory = ingestDirectory(layout, largeDescriptor.digest);
+    mkdirSync(directory, { recursive: true });
+    const first = await Partial.create(layout, largeDescriptor);
+    await first.append(large.subarray(0, pieceBytes));
+    note(join(directory, first.name), 0);
+    await first.keep();
+    for (const letter of ["1", "2"])
+      copyFileSync(join(directory, first.name), join(directory, `${letter.repeat(16)}-${dead}.part`));
+    rmSync(join(directory, first.name));
+    let taken = 0;
+    hooks.beforeOpen = (_path, flags) => {
+      if ((flags & constants.O_RDWR) !== 0 && (taken += 1) === 2)
+        hooks.afterOpen = (handle) => {
+          breakIt(handle, async () => Promise.reject(Object.assign(new Error("lost"), { code: "EIO" })));
+        };
+    };
+    const fresh = await Partial.create(layout, largeDescriptor);
+    taken = 0;
+    await expect(Partial.adopt(layout, largeDescriptor, undefined, fresh)).rejects.toMatchObject({
+      code: "StorageFailed",
+    });
+    expect(taken).toBe(2);
+    expect(openBelow(directory)).toEqual([]);
+    expect(await lookForPartials(layout, largeDescriptor.digest)).toEqual({ orphans: [], living: [] });
+    expect(readdirSync(directory)).toHaveLength(2);
+  },
+);
 
 test("a blob's other name, a link and a directory are no partials", async () => {
   const path = partialOf(dead);
@@ -230,14 +276,6 @@ test("of one whose writer goes on while it is copied, no more counts than was no
   const path = join(directory, `eeeeeeeeeeeeeeee-${foreign}.part`);
   await writer.append(large.subarray(0, pieceBytes));
   copyFileSync(join(directory, writer.name), path);
-  const { done } = journalPlace(writer.map);
-  const note = (file: string, piece: number): void => {
-    const entry = Buffer.alloc(4);
-    entry.writeInt32LE(pieceBytes);
-    const handle = openSync(file, "r+");
-    writeSync(handle, entry, 0, 4, done + 4 * piece);
-    closeSync(handle);
-  };
   note(path, 0);
   // The journal lies behind the bytes: copied after them, it tells of a piece whose place was copied when it was still empty.
   hooks.afterCopy = (_from, to) => note(to, 1);
