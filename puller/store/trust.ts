@@ -101,7 +101,7 @@ export async function stampAll(
     if (noted.has(file)) return;
     noted.add(file);
     try {
-      const draft = `${file}.${randomBytes(6).toString("hex")}`;
+      const draft = join(layout.staging, `${randomBytes(8).toString("hex")}.stamp`);
       await calls.writeNew(draft, stampOf(status));
       await calls.rename(draft, file);
     } catch {

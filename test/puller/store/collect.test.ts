@@ -28,6 +28,7 @@ import { digestOf } from "../artifact/manifest-builder.ts";
 import { noise } from "../store-assertions.ts";
 
 const hooks = vi.hoisted(() => ({
+  beforeRename: async (_to: string): Promise<void> => Promise.resolve(),
   afterRename: async (_from: string): Promise<void> => Promise.resolve(),
   beforeRemoval: (_path: string): void => undefined,
 }));
@@ -36,6 +37,7 @@ vi.mock("node:fs/promises", async (original) => {
   return {
     ...real,
     rename: async (from: string, to: string) => {
+      await hooks.beforeRename(to);
       await real.rename(from, to);
       await hooks.afterRename(from);
     },
@@ -64,6 +66,7 @@ beforeEach(async () => {
   writeFileSync(join(modelDirectory(layout, name), "m"), bytes, { mode: 0o444 });
   const files = [{ path: "m", sizeBytes: bytes.length, digest }];
   writeFileSync(sealFile(layout, name), JSON.stringify({ v: 1, name, digest, files, blobs: [digest] }));
+  hooks.beforeRename = async () => Promise.resolve();
   hooks.afterRename = async () => Promise.resolve();
   hooks.beforeRemoval = () => undefined;
   await delay(20);
@@ -197,6 +200,19 @@ test("stamps of files of a model that is about to be put in its place stay", asy
   const placed = join(layout.models, "e".repeat(64));
   renameSync(aside, placed);
   expect(await stampedFile(layout, join(placed, "folder", "unpacked"), content)).toBeDefined();
+});
+
+test("a stamp that another puller is writing stays: a large file would be read again for want of it", async () => {
+  const blob = blobPath(layout, digest);
+  hooks.beforeRename = async (to) => {
+    if (!to.startsWith(layout.stamps)) return;
+    await noteUse(layout, name, [digest]);
+    expect(await collectGarbage(layout, minute)).toMatchObject({ removedModels: [], removedBlobs: 0 });
+  };
+  const handedOver = { ...layout, isLocal: false, isInMemory: false };
+  await stamp(handedOver, blob, content, lstatSync(blob, { bigint: true }));
+  expect(await stampedFile(layout, blob, content)).toBeDefined();
+  expect([layout.stamps, layout.staging].map((each) => readdirSync(each).length)).toEqual([1, 0]);
 });
 
 test("what somebody else keeps beside the models is no model", async () => {
