@@ -132,7 +132,8 @@ export class Connection {
     const elapsedMs = nowMs - this.#lastTickMs;
     this.#lastTickMs = nowMs;
     if (this.#listener === undefined || this.#state === "closed") return;
-    if (this.#isPaused) {
+    const wasPaused = this.#isPaused;
+    if (wasPaused) {
       if (this.#mayReceive()) {
         this.#isPaused = false;
         this.#socket.resume();
@@ -160,7 +161,8 @@ export class Connection {
       this.#fail(new AppError(this.#stallCode, `${host} sent no byte for too long`, { context: { host } }));
       return;
     }
-    if (this.#state !== "body") return;
+    // A pause is ours, and no time in which the server could have sent more.
+    if (this.#state !== "body" || wasPaused) return;
     this.#windowMs += elapsedMs;
     const { bytes, windowMs } = this.#settings.slowest;
     if (this.#windowMs < windowMs) return;

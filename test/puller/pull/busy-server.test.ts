@@ -10,7 +10,7 @@ import {
   type BlobRequest,
   type BlobServer,
 } from "../../registry/blob-server.ts";
-import { startForwardProxy } from "../../registry/forward-proxy.ts";
+import { startForwardProxy, type ForwardProxy } from "../../registry/forward-proxy.ts";
 import { startScriptedRegistry, type ScriptedRegistry } from "../../registry/scripted-registry.ts";
 import {
   expectModel,
@@ -266,6 +266,31 @@ describe("the slower path, which resumes as lanes do", () => {
       }
     },
   );
+});
+
+describe("a server that drips, on the slower path", () => {
+  let proxy: ForwardProxy;
+  beforeAll(async () => {
+    proxy = await startForwardProxy();
+  });
+  afterAll(async () => {
+    await proxy?.stop();
+  });
+  const slowly = async (options: SmallPullOptions) =>
+    succeed({ environment: { HTTP_PROXY: proxy.url }, ...options });
+
+  test("is given up for another connection", async () => {
+    server.behave(({ index }) => (index === 0 ? { chunkBytes: 100, gapMs: 20 } : undefined));
+    const { warnings } = await slowly({ slowest: { bytes: 100_000, windowMs: 500 } });
+    expect(warnings.join("\n")).toMatch(/only \d+ bytes came/);
+  });
+
+  test("is none that is read as slowly as the user wants", async () => {
+    server.behave(() => undefined);
+    const slowest = { bytes: 1_500_000, windowMs: 1_500 };
+    await slowly({ slowest, bandwidthLimit: 768 * 1024 });
+    expect(server.fileRequests).toHaveLength(1);
+  });
 });
 
 describe("a limit of bytes per second", () => {

@@ -69,6 +69,7 @@ export type SmallPullOptions = {
   readonly concurrency?: number;
   readonly bandwidthLimit?: number;
   readonly stallTimeoutMs?: number;
+  readonly slowest?: { readonly bytes: number; readonly windowMs: number };
   readonly budgetMs?: number;
   readonly trustedHosts?: readonly string[];
   readonly caFiles?: readonly string[];
@@ -118,7 +119,7 @@ export async function smallPull(
         concurrency: options.concurrency ?? 16,
         ...(options.bandwidthLimit === undefined ? {} : { bandwidthLimit: options.bandwidthLimit }),
         policy,
-        slowest: { bytes: 2048, windowMs: 10_000 },
+        slowest: options.slowest ?? { bytes: 2048, windowMs: 10_000 },
       },
       {
         registry,

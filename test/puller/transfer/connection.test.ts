@@ -434,7 +434,8 @@ describe("a connection", () => {
     });
     const allowance = new Int32Array(new SharedArrayBuffer(4));
     allowance[0] = 200_000;
-    const connection = open(port, { allowance, stallTimeoutMs: 400 });
+    const slowest = { bytes: 100_000, windowMs: 400 };
+    const connection = open(port, { allowance, stallTimeoutMs: 400, slowest });
     let length = 0;
     const ended = new Promise<unknown>((resolve) => {
       connection.exchange("GET / HTTP/1.1\r\nhost: x", "TransferStalled", {
@@ -449,7 +450,7 @@ describe("a connection", () => {
     });
     await waitFor("the allowance's end", () => !mayRead(Atomics.load(allowance, 0)));
     await wait(600);
-    // No more than allowed, and a pause is no stall.
+    // No more than allowed, and a pause is no stall, nor a server that drips.
     expect(length).toBeLessThanOrEqual(200_000);
     Atomics.store(allowance, 0, 2_000_000);
     expect(await ended).toBeUndefined();
