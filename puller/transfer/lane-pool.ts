@@ -87,7 +87,8 @@ export class LanePool {
 
   /**
    * Ends the rest of a lane, in place of the function that `rest` gave, once fewer lanes work than may. True when that had to be
-   * waited for. Where it throws, the lane still rests.
+   * waited for, which may be until a large blob is through: a lane that works is not taken from its blob for one that its server
+   * may tell to wait again, and that would keep the place meanwhile. Where it throws, the lane still rests.
    */
   async comeBack(signal: AbortSignal): Promise<boolean> {
     signal.throwIfAborted();
