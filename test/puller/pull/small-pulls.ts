@@ -65,6 +65,11 @@ export type SmallPull = {
   readonly warnings: readonly string[];
 };
 
+/** What was told besides that a connection was slow, which on a busy machine any may be. */
+export function notOfSlowness({ warnings }: Pick<SmallPull, "warnings">): readonly string[] {
+  return warnings.filter((each) => !each.includes('"code":"TransferStalled"'));
+}
+
 export type SmallPullOptions = {
   readonly concurrency?: number;
   readonly bandwidthLimit?: number;
