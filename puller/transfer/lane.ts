@@ -45,10 +45,11 @@ export class OpenBlob {
     const position = map.start(piece) + done;
     if (this.#hash !== undefined && position !== this.#hashedBytes)
       throw new Error("bytes out of order on a lane that hashes");
-    writeAll(this.descriptor, bytes, position, "writing a blob");
-    // After the write: a failed one can be done again.
-    this.#hash?.update(bytes);
-    this.#hashedBytes += bytes.length;
+    // Part by part, while the processor's own cache has it.
+    writeAll(this.descriptor, bytes, position, "writing a blob", (part) => {
+      this.#hash?.update(part);
+      this.#hashedBytes += part.length;
+    });
     if (this.#journalOffset !== undefined) {
       this.#entry.writeInt32LE(done + bytes.length);
       writeAll(this.descriptor, this.#entry, this.#journalOffset + 4 * piece, "writing a blob's journal");

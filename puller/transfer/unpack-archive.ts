@@ -205,8 +205,7 @@ class UnpackedFile {
   }
 
   write(chunk: Uint8Array): void {
-    writeAll(this.#descriptor, chunk, this.#position, doing);
-    this.#hash.update(chunk);
+    writeAll(this.#descriptor, chunk, this.#position, doing, (part) => this.#hash.update(part));
     this.#position += chunk.length;
     if (this.#position - this.#syncedBytes < tuning.syncEveryBytes || this.#syncing !== undefined) return;
     this.#syncs.throwIfFailed();
