@@ -22,6 +22,7 @@ import { createMetrics, type Metrics } from "../../../operator/server/metrics.ts
 import type { InspectResult, TerminationMessage } from "../../../puller/contract.ts";
 import { startControlPlane, type ControlPlane } from "../../cluster/control-plane.ts";
 import { waitFor } from "../../cluster/run-command.ts";
+import { apiRequests } from "../../crds/api-request.ts";
 
 const never = new AbortController().signal;
 const core = { group: "", version: "v1", namespaced: true };
@@ -96,10 +97,12 @@ export class Rig {
   #made = 0;
 
   readonly #isScheduled: boolean;
+  readonly #api: ReturnType<typeof apiRequests>;
 
   private constructor(controlPlane: ControlPlane, isScheduled: boolean) {
     this.controlPlane = controlPlane;
     this.#isScheduled = isScheduled;
+    this.#api = apiRequests(controlPlane);
     this.#kubeConfig.loadFromFile(controlPlane.kubeconfig);
     this.client = new KubeClient({ kubeConfig: this.#kubeConfig, fieldManager: "test", userAgent: "test" });
   }
@@ -128,8 +131,13 @@ export class Rig {
     this.#nodes.set(name, devices);
     await this.heartbeat(name);
     // Admission taints every new node as not ready.
-    const patch = JSON.stringify({ spec: { taints: [] } });
-    await this.controlPlane.kubectl(["patch", "node", name, "--type=merge", "-p", patch]);
+    const patch = { spec: { taints: [] } };
+    await this.#api.ask(
+      "PATCH",
+      resourcePath(nodeResource, undefined, name),
+      patch,
+      "application/merge-patch+json",
+    );
   }
 
   /** What a kubelet writes every few seconds. */
@@ -306,6 +314,7 @@ export class Rig {
     await this.stopOperators();
     this.#over.abort();
     await this.#playing;
+    await this.#api.close();
     await this.controlPlane.stop();
   }
 
@@ -316,8 +325,7 @@ export class Rig {
     if (nodeName === undefined) return;
     const node = await this.get(nodeResource, { namespace: "", name: nodeName });
     if (deletionTimestamp !== undefined || node === undefined) {
-      const flags = ["--force", "--grace-period=0", "--wait=false", "--ignore-not-found"];
-      await this.controlPlane.kubectl(["delete", "pod", name, "-n", namespace, ...flags]);
+      await this.#api.ask("DELETE", resourcePath(podResource, namespace, name), { gracePeriodSeconds: 0 });
       return;
     }
     if (pod.status?.phase !== "Pending") return;
