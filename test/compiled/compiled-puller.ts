@@ -98,6 +98,11 @@ export function compiledProgram(source: string): string {
   return join(compiledDirectory(), source.replace(/\.ts$/, ".js"));
 }
 
+/** Environment variables with which a program of the operator starts in half the time from its second run on. */
+export function compiledProgramEnvironment(): Readonly<Record<string, string>> {
+  return { NODE_COMPILE_CACHE: join(compiledDirectory(), "compile-cache") };
+}
+
 /** Environment variables that the image sets: a start needs half the time with them, and does the same without. */
 export function compiledPullerEnvironment(): Readonly<Record<string, string>> {
   return {

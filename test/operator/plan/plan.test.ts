@@ -7,7 +7,7 @@ import { parse, stringify } from "yaml";
 import type { Model } from "../../../operator/api/model.ts";
 import { planAll } from "../../../operator/plan/plan-all.ts";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
-import { compiledProgram } from "../../compiled/compiled-puller.ts";
+import { compiledProgram, compiledProgramEnvironment } from "../../compiled/compiled-puller.ts";
 import { nodeBinary } from "../../images/app-context.ts";
 import { inputOf, nodesOf } from "../selection/golden-cases.ts";
 
@@ -37,11 +37,15 @@ describe("ocimodel plan", () => {
   const plan = (args: readonly string[], input = ""): { code: number | null; out: string; err: string } => {
     const { status, stdout, stderr } = spawnSync(
       nodeBinary,
-      [join(root, "operator/ocimodel.ts"), "plan", ...args],
+      [compiledProgram("operator/ocimodel.ts"), "plan", ...args],
       {
         input,
         encoding: "utf8",
-        env: { PATH: process.env["PATH"], KUBECONFIG: join(directory, "none") },
+        env: {
+          PATH: process.env["PATH"],
+          KUBECONFIG: join(directory, "none"),
+          ...compiledProgramEnvironment(),
+        },
       },
     );
     return { code: status, out: stdout, err: stderr };
@@ -577,14 +581,15 @@ describe("ocimodel plan", () => {
     expect(plan(["-f", "-", ...given], list)).toMatchObject({ code: 0, err: "" });
   });
 
-  test("compiled, as users run it, it judges and chooses the same", () => {
-    const compiled = (text: string): { status: number | null; stderr: string } =>
-      spawnSync(nodeBinary, [compiledProgram("operator/ocimodel.ts"), "plan", "-f", "-", ...given], {
+  test("not compiled, as a checkout runs it, it judges and chooses the same", () => {
+    const fromSource = (text: string): { status: number | null; stdout: string; stderr: string } =>
+      spawnSync(nodeBinary, [join(root, "operator/ocimodel.ts"), "plan", "-f", "-", ...given], {
         input: text,
         encoding: "utf8",
       });
-    expect(compiled(stringify(model))).toMatchObject({ status: 0, stderr: "" });
-    const refused = compiled(stringify({ ...model, spec: { ...model.spec, replicas: -1 } }));
+    expect(fromSource(stringify(model))).toMatchObject({ status: 0, stderr: "" });
+    expect(fromSource(stringify(model)).stdout).toBe(plan(["-f", "-", ...given], stringify(model)).out);
+    const refused = fromSource(stringify({ ...model, spec: { ...model.spec, replicas: -1 } }));
     expect(refused.stderr).toContain("spec.replicas: -1 is less than 0");
     expect(refused.status).toBe(64);
   });
