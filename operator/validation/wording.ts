@@ -35,11 +35,14 @@ const kinds: Readonly<Record<string, string>> = {
   boolean: "true or false",
 };
 
-function wrongType(expected: string, value: unknown): string {
+function wrongType(expected: string, value: unknown, schema: StructuralSchema): string {
   const wanted = expected
     .split(",")
     .map((each) => kinds[each] ?? each)
     .join(" or ");
+  const fields = Object.keys(schema.properties ?? {});
+  const inside =
+    fields.length === 0 ? "" : ` with ${fields.slice(0, 4).join(", ")}${fields.length > 4 ? ", …" : ""}`;
   const isScalar = ["number", "boolean"].includes(typeof value);
   const isQuoted =
     typeof value === "string" && expected !== "string" && /^(-?[0-9.]+|true|false)$/.test(value);
@@ -52,7 +55,7 @@ function wrongType(expected: string, value: unknown): string {
         : expected === "array" && value !== null
           ? "; begin each item with -"
           : "";
-  return `is ${what}, and must be ${wanted}${advice}`;
+  return `is ${what}, and must be ${wanted}${inside}${advice}`;
 }
 
 function distance(one: string, other: string): number {
@@ -119,8 +122,23 @@ function meant(value: unknown, pattern: string): string {
   return found === undefined ? "" : `; did you mean ${found}?`;
 }
 
+/** What the place of a model is called elsewhere. */
+const referenceNames: ReadonlySet<string> = new Set([
+  "url",
+  "uri",
+  "model",
+  "modelurl",
+  "modeluri",
+  "repository",
+  "registry",
+]);
+
 function unknownField(name: string, schema: StructuralSchema, spec: StructuralSchema): string {
   const known = Object.keys(schema.properties ?? {});
+  if (referenceNames.has(name.toLowerCase())) {
+    if (known.includes("reference")) return "unknown field; did you mean reference?";
+    if (known.includes("source")) return "unknown field; did you mean spec.source.reference?";
+  }
   const close = nearest(name, known);
   if (close !== undefined) return `unknown field; did you mean ${close}?`;
   const likely = nearest(name, fieldNames(spec));
@@ -159,7 +177,7 @@ export function worded(
     case "additionalProperties":
       return say(unknownField(name, schema, spec));
     case "type":
-      return say(wrongType(text("type"), data) + remedy(schema));
+      return say(wrongType(text("type"), data, schema) + remedy(schema));
     case "enum": {
       const values = (params["allowedValues"] as readonly unknown[]).map(String);
       const close = typeof data === "string" ? nearest(data, values) : undefined;

@@ -80,6 +80,18 @@ test("everything that is wrong is told, not only the first", () => {
   expect(paths.sort()).toEqual(["spec.acelerator", "spec.replicas", "spec.source.reference", "spec.storage"]);
 });
 
+test.each([
+  [{ url: "oci://registry.example/llm" }, "spec.url: unknown field; did you mean spec.source.reference?"],
+  [{ source: { url: "registry.example/llm" } }, "spec.source.url: unknown field; did you mean reference?"],
+  [
+    { source, variants: [{ name: "a", modelURI: "x" }] },
+    "spec.variants[0].modelURI: unknown field; did you mean reference?",
+  ],
+  [{ source: "registry.example/llm" }, "spec.source: is a text, and must be a map with reference, "],
+])("what other operators call the place of a model is understood: %j", (spec, told) => {
+  expect(words(judge(spec)).join("\n")).toContain(told);
+});
+
 test("no message holds the password of an address", () => {
   const spec = { source: { ...source, mirrors: [{ host: "h", url: "https://user:hunter2@mirror" }] } };
   expect(words(judge(spec)).join()).not.toContain("hunter2");
