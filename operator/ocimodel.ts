@@ -4,11 +4,13 @@ import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
 import { configurationSchema } from "./configuration.ts";
-import { askCluster, firstLine, readText } from "./plan/ask-cluster.ts";
+import { askCluster, readText } from "./plan/ask-cluster.ts";
 import { defaultRuntimes } from "./plan/default-runtimes.ts";
 import { hasRoom, planAll, PlanDefect } from "./plan/plan-all.ts";
-import { factsOfStatus, PlanInputError, readCluster, readFacts, readModels } from "./plan/read-input.ts";
+import { firstLine, PlanInputError } from "./plan/documents.ts";
+import { factsOfStatus, readClaims, readCluster, readFacts, readModels } from "./plan/read-input.ts";
 import { planTable } from "./plan/table.ts";
+import { isNamespace } from "./validation/object-meta.ts";
 import type { Judged } from "./validation/validate-model.ts";
 import { version } from "./version.ts";
 
@@ -22,7 +24,8 @@ Says what the operator would choose for Models, and why, without a cluster that 
   --nodes FILE          nodes, as "kubectl get nodes -o yaml" prints them; "-" is standard input (repeatable). With pods,
                         ResourceSlices and ResourceClaims ("kubectl get nodes,pods,resourceslices,resourceclaims -A -o yaml")
                         what is free counts, and devices of DRA drivers; with persistentvolumeclaims, persistentvolumes and
-                        storageclasses the nodes where a Model's volume can be mounted
+                        storageclasses whether a Model has its volume, and on which nodes; limitranges and priorityclasses are
+                        named where they change pods
   -n, --namespace NAME  namespace of the Models, for those that state none; default: default
   --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
@@ -32,7 +35,8 @@ Says what the operator would choose for Models, and why, without a cluster that 
   -h, --help            this text
 
 exit code: 0 every Model has a variant that fits; 1 one has none, or its storage refuses it; 2 facts are missing, for which the
-operator would wait; 64 the input is wrong, a Model that the API server would refuse too; 69 the cluster does not answer; 70 plan itself failed
+operator would wait; 64 the input is wrong, a Model that the API server would refuse too; 69 the cluster does not answer; 70 plan itself
+failed
 `;
 
 const exitCodes = { placed: 0, refused: 1, undecided: 2, usage: 64, unavailable: 69, defect: 70 } as const;
@@ -105,12 +109,21 @@ async function plan(args: readonly string[]): Promise<number> {
   if (values.filename.length === 0) throw new PlanInputError("no Model is given; see --help");
   if (values.output !== "table" && values.output !== "json")
     throw new PlanInputError(`--output ${JSON.stringify(values.output)} is neither table nor json`);
+  if (values.namespace !== undefined && !isNamespace(values.namespace))
+    throw new PlanInputError(
+      `--namespace ${JSON.stringify(values.namespace)} is no name of a namespace: at most 63 lower-case letters, digits and -, with a letter or digit at both ends`,
+    );
   if (values.nodes.length > 0 && values.kubeconfig !== undefined)
     throw new PlanInputError("--nodes and --kubeconfig exclude each other");
   const validate = await validator();
-  const models = allOf(values.filename, (file) =>
-    readModels(readText(file), file, validate, values.namespace).map((model) => ({ model, file })),
-  );
+  const applied = allOf(values.filename, (file) => {
+    const text = readText(file);
+    const models = readModels(text, file, validate, values.namespace);
+    return [
+      { models: models.map((model) => ({ model, file })), claims: readClaims(text, file, values.namespace) },
+    ];
+  });
+  const models = applied.flatMap((each) => each.models);
   const facts = new Map([
     ...models.flatMap(({ model }) => [...factsOfStatus(model)]),
     ...values.facts.flatMap((file) => [...readFacts(readText(file), file)]),
@@ -118,18 +131,23 @@ async function plan(args: readonly string[]): Promise<number> {
   const runtimes = runtimesOf(values.config);
   const found =
     values.nodes.length === 0
-      ? await askCluster(values.kubeconfig, (line) => process.stderr.write(`ocimodel: ${line}\n`))
+      ? await askCluster(
+          values.kubeconfig,
+          models.map(({ model }) => model),
+          (line) => process.stderr.write(`ocimodel: ${line}\n`),
+        )
       : readCluster(values.nodes.map((file) => ({ text: readText(file), file })));
   const isRoomRequired = values["require-capacity"];
   if (isRoomRequired && found.pods === undefined)
     throw new PlanInputError(
       "--require-capacity cannot be answered, since no pods are told: what is free is not known; give them in --nodes, or a user who may list pods",
     );
-  const plans = planAll(models, { ...found, facts, runtimes });
+  const appliedClaims = applied.flatMap(({ claims }) => claims);
+  const plans = planAll(models, { ...found, appliedClaims, facts, runtimes });
   process.stdout.write(
     values.output === "json"
       ? `${JSON.stringify(plans, undefined, 2)}\n`
-      : `${plans.map(planTable).join("\n\n\n")}\n`,
+      : `${plans.flatMap((each, index) => (models[index] === undefined ? [] : planTable(each, models[index].model.spec))).join("\n\n\n")}\n`,
   );
   const open = plans.filter(({ isPlaced }) => !isPlaced);
   if (open.length === 0) {
@@ -161,13 +179,13 @@ async function main(): Promise<number> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  const isUsage =
-    error instanceof PlanInputError ||
-    (error as NodeJS.ErrnoException | undefined)?.code?.startsWith("ERR_PARSE_ARGS") === true;
-  process.stderr.write(`ocimodel: ${error instanceof Error ? error.message : "unknown failure"}\n`);
-  process.exitCode = isUsage
-    ? exitCodes.usage
-    : error instanceof PlanDefect
-      ? exitCodes.defect
-      : exitCodes.unavailable;
+  const isFlag = (error as NodeJS.ErrnoException | undefined)?.code?.startsWith("ERR_PARSE_ARGS") === true;
+  const message = error instanceof Error ? error.message : "unknown failure";
+  process.stderr.write(`ocimodel: ${isFlag ? `${message.replace(/[.]$/, "")}; see --help` : message}\n`);
+  process.exitCode =
+    isFlag || error instanceof PlanInputError
+      ? exitCodes.usage
+      : error instanceof PlanDefect
+        ? exitCodes.defect
+        : exitCodes.unavailable;
 }

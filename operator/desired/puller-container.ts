@@ -1,7 +1,7 @@
 // What every puller container has in common: command line, credentials, limits. Pure.
 
 import { parseReference } from "../../puller/oci/reference.ts";
-import type { JsonObject, Model } from "../api/model.ts";
+import type { JsonObject, Model, ModelSpec } from "../api/model.ts";
 import type { OperatorConfiguration } from "../configuration.ts";
 import { caDirectory, dockerConfigDirectory, userId } from "./names.ts";
 
@@ -53,7 +53,10 @@ function registriesOf(reference: string): readonly string[] {
 }
 
 /** Flags for reaching the registries of these references. */
-export function registryArguments(model: Model, references: readonly string[]): readonly string[] {
+export function registryArguments(
+  model: { readonly spec: Pick<ModelSpec, "source"> },
+  references: readonly string[],
+): readonly string[] {
   const { pullSecrets = [], tls, mirrors = [] } = model.spec.source;
   const hosts = [...new Set(references.flatMap(registriesOf))];
   return [

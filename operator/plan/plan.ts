@@ -32,6 +32,8 @@ import { notJudged } from "../reconcile/not-judged.ts";
 import type { PersistentVolume } from "../reconcile/volume-nodes.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, NearMiss } from "../selection/types.ts";
+import { unjudgedDefaults, type PodDefaults } from "./defaults.ts";
+import { inspectCommand } from "./inspect-command.ts";
 import {
   asImageVolume,
   plannedImageVolume,
@@ -50,12 +52,16 @@ export type PlannedCluster = {
   readonly pods?: readonly ScheduledPod[];
   /** Claims to such devices; they count beside pods, as for the operator. */
   readonly claims?: readonly ResourceClaim[];
-  /** Claims of volumes of all namespaces, and what they are bound to or will be made by; absent: not looked at. */
+  /** Claims of volumes of the Models' namespaces, and what they are bound to or will be made by; absent: not looked at. */
   readonly storage?: {
     readonly claims: readonly Claim[];
-    readonly volumes: readonly PersistentVolume[];
-    readonly classes: readonly StorageClass[];
+    readonly volumes?: readonly PersistentVolume[];
+    readonly classes?: readonly StorageClass[];
   };
+  /** Claims of volumes that are applied with the Models. */
+  readonly appliedClaims?: readonly Claim[];
+  /** What the API server adds to pods; absent: not looked at. */
+  readonly defaults?: PodDefaults;
 };
 
 export type PlanInput = PlannedCluster & {
@@ -114,6 +120,8 @@ export type Plan = {
   /** Provisional while undecided: what follows from the facts that are known. */
   readonly placements: readonly PlannedPlacement[];
   readonly variants: readonly PlannedVariant[];
+  /** What is there that changes pods and is not judged, in words; of a pod template the verdicts' messages tell it. */
+  readonly notJudged: readonly string[];
 };
 
 /** What looking for variants has brought; undefined: nobody has looked. */
@@ -233,7 +241,7 @@ export function planModel(input: PlanInput): Plan {
       : {
           ...base,
           verdict: "Pending",
-          message: `no facts of it are given; give --facts the output of: ${inspection(input.spec, reference)}`,
+          message: "no facts of it are given",
         };
   });
   const missing = missingFacts(input.spec, discovery, resolved);
@@ -275,6 +283,7 @@ export function planModel(input: PlanInput): Plan {
         })
       : [],
     variants,
+    notJudged: input.defaults === undefined ? [] : unjudgedDefaults(modelOf(input), input.defaults),
   };
 }
 
@@ -289,18 +298,10 @@ function missingFacts(
     ...(isSearching(spec, discovery) ? [spec.source.reference] : []),
     ...open.map(({ reference }) => reference),
   ];
-  return [...new Set(references)].map((reference) => ({ reference, command: inspection(spec, reference) }));
-}
-
-/** The command that tells what is missing. */
-function inspection({ source, variantsFrom }: ModelSpec, reference: string): string {
-  const isFound = variantsFrom !== undefined && reference === source.reference;
-  const what = !isFound
-    ? `--reference ${reference}`
-    : variantsFrom.tags === undefined
-      ? `--index ${reference}`
-      : `--reference ${reference} --tags '${variantsFrom.tags.pattern}'`;
-  return `puller inspect ${what} --output json`;
+  return [...new Set(references)].map((reference) => ({
+    reference,
+    command: inspectCommand(spec, [reference]),
+  }));
 }
 
 function artifactOf(result: InspectResult | undefined): InspectFacts | undefined {

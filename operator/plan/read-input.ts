@@ -1,6 +1,5 @@
 // Reads what `plan` is given: Models, nodes and facts as YAML or JSON, one document or several, or a kubectl List. Pure.
 
-import { parseAllDocuments, type CollectionTag, type ScalarTag } from "yaml";
 import { z } from "zod";
 import { failureExitCodes, type InspectResult } from "../../puller/contract.ts";
 import { modelResource, type Model } from "../api/model.ts";
@@ -8,70 +7,16 @@ import type { ResourceClaim } from "../hardware/allocated-devices.ts";
 import type { ResourceSlice } from "../hardware/dra.ts";
 import type { Node } from "../hardware/node-hardware.ts";
 import type { Claim, StorageClass } from "../desired/claim.ts";
+import type { KubeObject } from "../kube/types.ts";
 import type { PersistentVolume } from "../reconcile/volume-nodes.ts";
 import type { ScheduledPod } from "../reconcile/taken-capacity.ts";
 import { knownArtifact } from "../reconcile/variants.ts";
 import type { Judged } from "../validation/validate-model.ts";
+import type { PriorityClass } from "./defaults.ts";
+import { checked, documents, itemName, object, PlanInputError } from "./documents.ts";
 import type { PlannedCluster } from "./plan.ts";
 
-/** A file that is not what it should be; the message names it and says what to do. */
-export class PlanInputError extends Error {
-  override name = "PlanInputError";
-}
-
-const object = z.looseObject({
-  apiVersion: z.string().optional().catch(undefined),
-  kind: z.string().optional().catch(undefined),
-  metadata: z.unknown().optional(),
-  items: z.array(z.unknown()).optional().catch(undefined),
-});
 const modelApiVersion = `${modelResource.group}/${modelResource.version}`;
-
-/** Times and numbers with a base of 60 are of YAML 1.1, but texts to kubectl. */
-function isOtherTag(tag: ScalarTag | CollectionTag): boolean {
-  return tag.tag === "tag:yaml.org,2002:timestamp" || ("format" in tag && tag.format === "TIME");
-}
-
-/** All documents of a text, read as kubectl does, which takes YAML 1.1 (`yes` is true); lists of kubectl are taken apart. */
-function documents(text: string, file: string): readonly unknown[] {
-  const parsed = parseAllDocuments(text, {
-    version: "1.1",
-    customTags: (tags) => tags.filter((tag) => typeof tag === "string" || !isOtherTag(tag)),
-  });
-  const found = (Array.isArray(parsed) ? parsed : []).flatMap((document) => {
-    const [problem] = document.errors;
-    if (problem !== undefined)
-      throw new PlanInputError(`${file} is neither YAML nor JSON: ${problem.message.split("\n")[0]}`);
-    const value = contentOf(document, file);
-    return value === null ? [] : [value];
-  });
-  // What a command that failed leaves behind a redirection; no nodes are a list without items.
-  if (found.length === 0) throw new PlanInputError(`${file} is empty`);
-  return found.flatMap((value) => {
-    const { kind, items } = object.safeParse(value).data ?? {};
-    if (kind?.endsWith("List") !== true || items === undefined) return [value];
-    // The API server names the kind once, for all items of a PodList.
-    const itemKind = kind.slice(0, -"List".length);
-    return itemKind === "" ? items : items.map((item) => withKind(item, itemKind));
-  });
-}
-
-/** What a document says, its aliases followed. */
-function contentOf(document: { readonly toJS: () => unknown }, file: string): unknown {
-  try {
-    return document.toJS();
-  } catch (error) {
-    // An alias of nothing, or so many that they would fill the memory.
-    throw new PlanInputError(
-      `${file} is no usable YAML: ${error instanceof Error ? error.message : "unknown failure"}`,
-      { cause: error },
-    );
-  }
-}
-
-function withKind(item: unknown, kind: string): unknown {
-  return typeof item === "object" && item !== null && !("kind" in item) ? { ...item, kind } : item;
-}
 
 const metadata = z.looseObject({
   name: z.string().min(1),
@@ -121,11 +66,27 @@ const podSchema = z.looseObject({
     })
     .optional(),
 });
+const amounts = z.record(z.string(), z.coerce.string());
 const claimOfVolumeSchema = z.looseObject({
   kind: z.literal("PersistentVolumeClaim"),
-  metadata: named,
+  metadata: named.extend({
+    labels: z.record(z.string(), z.coerce.string()).optional(),
+    ownerReferences: z.array(z.looseObject({})).optional(),
+  }),
   spec: z
-    .looseObject({ storageClassName: z.string().optional(), volumeName: z.string().optional() })
+    .looseObject({
+      accessModes: z.array(z.string()).optional(),
+      storageClassName: z.string().optional(),
+      volumeName: z.string().optional(),
+      resources: z.looseObject({ requests: amounts.optional() }).optional(),
+    })
+    .optional(),
+  status: z
+    .looseObject({
+      phase: z.string().optional(),
+      capacity: amounts.optional(),
+      conditions: z.array(z.looseObject({ type: z.string() })).optional(),
+    })
     .optional(),
 });
 const terms = z.array(z.looseObject({}));
@@ -134,6 +95,8 @@ const volumeSchema = z.looseObject({
   metadata: named,
   spec: z
     .looseObject({
+      storageClassName: z.string().optional(),
+      claimRef: z.looseObject({}).optional(),
       nodeAffinity: z
         .looseObject({ required: z.looseObject({ nodeSelectorTerms: terms.optional() }).optional() })
         .optional(),
@@ -143,6 +106,7 @@ const volumeSchema = z.looseObject({
 const classSchema = z.looseObject({
   kind: z.literal("StorageClass"),
   metadata: named,
+  provisioner: z.string().optional(),
   allowedTopologies: z
     .array(
       z.looseObject({
@@ -152,6 +116,12 @@ const classSchema = z.looseObject({
       }),
     )
     .optional(),
+});
+const limitRangeSchema = z.looseObject({ kind: z.literal("LimitRange"), metadata: named });
+const priorityClassSchema = z.looseObject({
+  kind: z.literal("PriorityClass"),
+  metadata: named,
+  globalDefault: z.boolean().optional(),
 });
 const allocation = z.looseObject({ driver: z.string(), pool: z.string(), device: z.string() });
 const claimSchema = z.looseObject({
@@ -249,9 +219,18 @@ export function readModels(
   });
 }
 
+/** Claims of volumes beside the Models of a text, which are applied together. */
+export function readClaims(text: string, file: string, namespace = "default"): readonly Claim[] {
+  return documents(text, file).flatMap((value, index) => {
+    if (object.safeParse(value).data?.kind !== "PersistentVolumeClaim") return [];
+    const claim = checked(claimOfVolumeSchema, value, file, index) as unknown as Claim;
+    return [{ ...claim, metadata: { namespace, ...claim.metadata } }];
+  });
+}
+
 /**
- * Nodes as `kubectl get nodes -o yaml` prints them, in one file or several, and beside them ResourceSlices, pods, ResourceClaims, and claims, volumes and classes
- * of storage, if it was asked for these too. Pods count only where there are some: a file without any says nothing about what is free;
+ * Nodes as `kubectl get nodes -o yaml` prints them, in one file or several, and beside them ResourceSlices, pods, ResourceClaims, claims, volumes and classes
+ * of storage, LimitRanges and PriorityClasses, if it was asked for these too. Pods count only where there are some: a file without any says nothing about what is free;
  * nor does one without anything of storage about that.
  */
 export function readCluster(
@@ -262,6 +241,8 @@ export function readCluster(
   const pods: ScheduledPod[] = [];
   const claims: ResourceClaim[] = [];
   const storage = { claims: [] as Claim[], volumes: [] as PersistentVolume[], classes: [] as StorageClass[] };
+  const limitRanges: KubeObject[] = [];
+  const priorityClasses: PriorityClass[] = [];
   let isStorageTold = false;
   const given = files.flatMap(({ text, file }) =>
     documents(text, file).map((value, index) => ({ value, index, file })),
@@ -277,12 +258,19 @@ export function readCluster(
     else if (kind === "PersistentVolumeClaim") storage.claims.push(read(claimOfVolumeSchema));
     else if (kind === "PersistentVolume") storage.volumes.push(read(volumeSchema));
     else if (kind === "StorageClass") storage.classes.push(read(classSchema));
-    else nodes.push(read(nodeSchema));
+    else if (kind === "LimitRange") limitRanges.push(read(limitRangeSchema));
+    else if (kind === "PriorityClass") priorityClasses.push(read(priorityClassSchema));
+    else if (kind === undefined || kind === "Node") nodes.push(read(nodeSchema));
+    else
+      throw new PlanInputError(
+        `${file}: ${itemName(value, index)} is nothing that --nodes takes; see --help`,
+      );
   }
   return {
     nodes,
     slices,
     claims,
+    defaults: { limitRanges, priorityClasses },
     ...(pods.length === 0 ? {} : { pods }),
     ...(isStorageTold ? { storage } : {}),
   };
@@ -300,6 +288,10 @@ export function readFacts(text: string, file: string): ReadonlyMap<string, Inspe
       for (const [reference, result] of factsOfStatus(model)) results.set(reference, result);
       continue;
     }
+    if (object.safeParse(value).data?.kind !== undefined)
+      throw new PlanInputError(
+        `${file}: ${itemName(value, index)} tells nothing of an artifact; --facts takes the output of "puller inspect --output json", or Models with a status`,
+      );
     const failure = failureSchema.safeParse(value);
     const result = failure.success ? failure.data : checked(factsSchema, value, file, index);
     results.set(result.reference, result as unknown as InspectResult);
@@ -318,25 +310,5 @@ export function factsOfStatus(model: Model): ReadonlyMap<string, InspectResult> 
         ? []
         : [[reference, describedBy === undefined ? known : { ...known, name }] as const];
     }),
-  );
-}
-
-/** Which of the items of a file it is: "item 3 (Pod web)", or by the reference that it tells facts of. */
-function itemName(value: unknown, index: number): string {
-  const { kind, metadata: meta } = object.safeParse(value).data ?? {};
-  const name =
-    named.safeParse(meta).data?.name ??
-    z.looseObject({ reference: z.string() }).safeParse(value).data?.reference;
-  const shown = [kind, name].filter((each) => each !== undefined).join(" ");
-  return `item ${index + 1}${shown === "" ? "" : ` (${shown.slice(0, 200)})`}`;
-}
-
-function checked<T>(schema: z.ZodType<T>, value: unknown, file: string, index: number): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const where = issue?.path.join(".") ?? "";
-  throw new PlanInputError(
-    `${file}: ${where === "" ? "" : `${where} of `}${itemName(value, index)} is not as expected: ${issue?.message ?? ""}`,
   );
 }

@@ -1,15 +1,23 @@
 // Where pods of a planned Model would keep it, and what its volume says of nodes: the operator's own functions on what was listed. Pure.
 
 import type { Model, StorageType } from "../api/model.ts";
-import { claimLabelValue, wantedClaimName, type Claim } from "../desired/claim.ts";
+import {
+  claimLabelValue,
+  makesClaim,
+  usesClaim,
+  wantedClaimName,
+  type Claim,
+  type StorageClass,
+} from "../desired/claim.ts";
 import { claimLabel } from "../desired/names.ts";
 import { chooseStorage, possibleStorage, withResolvedStorage } from "../desired/resolve-storage.ts";
 import type { NodeHardware } from "../hardware/types.ts";
 import type { KubeObject, ObjectKey } from "../kube/types.ts";
-import { claimVolumeOf } from "../reconcile/claim-volume.ts";
+import { claimVolumeOf, defaultClass } from "../reconcile/claim-volume.ts";
+import { canMount, storageState } from "../reconcile/claims.ts";
 import { imageVolumeState } from "../reconcile/image-volume.ts";
 import { imageVolume } from "../reconcile/settle-storage.ts";
-import { volumeSelectors } from "../reconcile/volume-nodes.ts";
+import { volumeSelectors, type PersistentVolume } from "../reconcile/volume-nodes.ts";
 import type { Pod } from "../reconcile/workload-types.ts";
 import type { NodeSelector } from "../selection/node-selector.ts";
 import type { Choice } from "../selection/types.ts";
@@ -23,11 +31,21 @@ export type PlannedStorage = {
   readonly message: string;
 };
 
-const claimsOf = ({ metadata }: Model, { storage }: Pick<PlannedCluster, "storage">): readonly Claim[] =>
-  (storage?.claims ?? []).filter(({ metadata: { namespace } }) => namespace === metadata.namespace);
+type VolumeCluster = Pick<PlannedCluster, "storage" | "appliedClaims">;
+
+/** Claims of the Model's namespace: those that are there, and those that are applied with it. */
+function claimsOf({ metadata }: Model, { storage, appliedClaims = [] }: VolumeCluster): readonly Claim[] {
+  const there = storage?.claims ?? [];
+  const own = ({ metadata: { namespace } }: Claim): boolean => namespace === metadata.namespace;
+  const names = new Set(there.filter(own).map((claim) => claim.metadata.name));
+  return [
+    ...there.filter(own),
+    ...appliedClaims.filter((claim) => own(claim) && !names.has(claim.metadata.name)),
+  ];
+}
 
 /** The Model as the operator would see it; see `withResolvedStorage`. */
-export const resolvedModel = (model: Model, cluster: Pick<PlannedCluster, "storage">): Model =>
+export const resolvedModel = (model: Model, cluster: VolumeCluster): Model =>
   withResolvedStorage(model, claimsOf(model, cluster));
 
 /** The Model as for an image volume, where its type Auto may come to that; undefined where it may not. */
@@ -42,7 +60,7 @@ export function asImageVolume(model: Model): Model | undefined {
 /** What Auto comes to where the choice is one for an image volume; undefined: not that. */
 export function plannedImageVolume(
   model: Model,
-  cluster: Pick<PlannedCluster, "storage">,
+  cluster: VolumeCluster,
   choice: Choice,
   nodes: readonly NodeHardware[],
 ): PlannedStorage | undefined {
@@ -54,29 +72,110 @@ export function plannedImageVolume(
 /** What the operator would make of `spec.storage` for a choice, where it is no image volume of type Auto. */
 export function planStorage(
   model: Model,
-  cluster: Pick<PlannedCluster, "storage">,
+  cluster: VolumeCluster,
   choice: Choice,
   nodes: readonly NodeHardware[],
 ): PlannedStorage {
-  const stated = model.spec.storage?.type ?? "Ephemeral";
+  const { type: stated = "Ephemeral" } = model.spec.storage ?? {};
   if (stated === "ImageVolume") {
     const { status, reason, message } = imageVolumeState({ nodes }, choice);
     return { type: stated, ...(status === "False" ? { refusal: reason } : {}), message };
   }
-  const unseen = "claims and volumes are not looked at";
-  const isSeen = cluster.storage !== undefined;
-  if (stated !== "Auto")
-    return {
-      type: stated,
-      message: `as spec.storage states${isSeen || stated === "Ephemeral" ? "" : `; ${unseen}`}`,
-    };
+  const resolved = resolvedModel(model, cluster);
+  if (stated !== "Auto") {
+    return usesClaim(resolved)
+      ? { type: stated, ...judgedClaim(resolved, cluster) }
+      : {
+          type: stated,
+          message: model.spec.storage === undefined ? "the default" : "as spec.storage states",
+        };
+  }
   const chosen = chooseStorage(model, possibleStorage(model, claimsOf(model, cluster)));
+  const type = chosen?.type ?? "Ephemeral";
+  const why =
+    cluster.storage === undefined
+      ? "Auto, unless the namespace has a node cache, which is taken then; no claims are told"
+      : (chosen?.reason ?? "nothing else is possible");
+  if (!usesClaim(resolved)) return { type, message: why };
+  const judged = judgedClaim(resolved, cluster);
+  return { type, ...judged, message: `${why}; ${judged.message}` };
+}
+
+/** What the operator would say of the claim of a Model whose storage is resolved. */
+function judgedClaim(model: Model, cluster: VolumeCluster): Omit<PlannedStorage, "type"> {
+  const { storage } = cluster;
+  const name = wantedClaimName(model);
+  const claim = claimsOf(model, cluster).find(({ metadata }) => metadata.name === name);
+  const shown = JSON.stringify(name);
+  if (storage === undefined && claim === undefined)
+    return {
+      message: makesClaim(model)
+        ? `the operator makes claim ${shown}; no storage classes are told, so whether one provides it is not known; give them by --nodes`
+        : `no claims are told, so whether ${name === undefined ? "the namespace has a node cache" : `claim ${shown} is there`} is not known; give them by --nodes`,
+    };
+  const observed = { model: asOwner(model, claim), claim };
+  const { status, reason, message, isStalled = false } = storageState(observed);
+  if (status === "False" && (isStalled || !canMount(observed))) return { refusal: reason, message };
+  if (status === "True") return { message };
+  const unbound = unboundReason(model, claim, storage);
+  if (unbound !== undefined) return { refusal: "PVCPending", message: unbound };
+  if (claim === undefined) return { message: `the operator makes claim ${shown}` };
   return {
-    type: chosen?.type ?? "Ephemeral",
-    message: isSeen
-      ? (chosen?.reason ?? "nothing else is possible")
-      : `Auto, unless the namespace has a node cache, which is taken then; ${unseen}`,
+    message:
+      storage?.claims.includes(claim) === true
+        ? message
+        : `claim ${shown} is applied with the Model, and not bound yet`,
   };
+}
+
+/** The Model with the uid of the one of its name that owns the claim: a file that is to be applied states none. */
+function asOwner(model: Model, claim: Claim | undefined): Model {
+  const owner = claim?.metadata.ownerReferences?.find(
+    ({ kind, name }) => kind === model.kind && name === model.metadata.name,
+  );
+  return owner === undefined ? model : { ...model, metadata: { ...model.metadata, uid: owner.uid } };
+}
+
+type BindableVolume = PersistentVolume & {
+  readonly spec?: { readonly storageClassName?: string; readonly claimRef?: unknown };
+};
+
+type ProvidingClass = StorageClass & { readonly provisioner?: string };
+
+/** Why nothing would ever be bound to a claim that is not bound: no class makes a volume, and no volume waits for it. */
+function unboundReason(
+  model: Model,
+  claim: Claim | undefined,
+  storage: PlannedCluster["storage"],
+): string | undefined {
+  const { classes, volumes } = storage ?? {};
+  if (classes === undefined || volumes === undefined) return undefined;
+  if ((claim?.spec?.volumeName ?? "") !== "") return undefined;
+  const stated = claim === undefined ? model.spec.storage?.storageClassName : claim.spec?.storageClassName;
+  const className = stated ?? defaultClass(classes)?.metadata.name ?? "";
+  const isProvided = ({ metadata, provisioner }: ProvidingClass): boolean =>
+    metadata.name === className && provisioner !== "kubernetes.io/no-provisioner";
+  if (classes.some(isProvided)) return undefined;
+  const isFree = ({ spec }: BindableVolume): boolean =>
+    (spec?.storageClassName ?? "") === className && spec?.claimRef === undefined;
+  const isReserved = ({ spec }: BindableVolume): boolean => {
+    const { name, namespace } = (spec?.claimRef ?? {}) as { name?: string; namespace?: string };
+    return name === wantedClaimName(model) && namespace === model.metadata.namespace;
+  };
+  if (volumes.some((volume) => isFree(volume) || isReserved(volume))) return undefined;
+  const names = classes.map(({ metadata }) => metadata.name);
+  const there =
+    names.length === 0 ? "there is none" : `there ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`;
+  const where = claim === undefined ? "spec.storage.storageClassName" : "storageClassName of the claim";
+  const why =
+    className !== ""
+      ? names.includes(className)
+        ? `storage class ${JSON.stringify(className)} makes no volumes, and no volume of it is free`
+        : `the cluster has no storage class ${JSON.stringify(className)} (${there})`
+      : stated === ""
+        ? `its class is "", and no volume without a class is free`
+        : `it states no storage class, and none is the default (${there})`;
+  return `claim ${JSON.stringify(wantedClaimName(model))} would never be bound: ${why}; name one that provides it in ${where}, or make it`;
 }
 
 const byKey = <T extends KubeObject>(objects: readonly T[]) => ({
@@ -90,14 +189,15 @@ const byKey = <T extends KubeObject>(objects: readonly T[]) => ({
 /** What the volume of the Model, whose storage is resolved, says of nodes; nothing where nobody has listed any. */
 export function plannedVolumeSelectors(
   model: Model,
-  { storage, pods = [] }: Pick<PlannedCluster, "storage" | "pods">,
+  cluster: VolumeCluster & Pick<PlannedCluster, "pods">,
 ): readonly NodeSelector[] {
+  const { storage, pods = [] } = cluster;
   const name = wantedClaimName(model);
   if (storage === undefined || name === undefined) return [];
   const found = claimVolumeOf(model, {
-    claims: byKey(storage.claims),
-    volumes: byKey(storage.volumes),
-    storageClasses: byKey(storage.classes),
+    claims: byKey(claimsOf(model, cluster)),
+    volumes: byKey(storage.volumes ?? []),
+    storageClasses: byKey(storage.classes ?? []),
   });
   const claimPods = pods.filter(
     ({ metadata: { namespace, labels } }) =>

@@ -1,7 +1,9 @@
 // Plans as a table for people. Pure.
 
 import { formatBytes } from "../kube/quantity.ts";
-import type { Plan } from "./plan.ts";
+import type { ModelSpec } from "../api/model.ts";
+import { inspectCommand, inspectNeeds } from "./inspect-command.ts";
+import type { Plan, PlannedVariant } from "./plan.ts";
 
 /** Columns padded to their widest cell; the last one runs free. */
 function columns(rows: readonly (readonly string[])[]): string {
@@ -18,14 +20,44 @@ function columns(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
+/** What serving needs by the estimate, of each device; what a Model states instead is told by the message. */
+function estimate(footprint: PlannedVariant["footprint"]): string {
+  if (footprint === undefined) return "-";
+  const { devices, perDeviceBytes } = footprint;
+  return `${devices > 1 ? `${devices} x ` : ""}${formatBytes(perDeviceBytes)}`;
+}
+
+/** The commands that tell what is missing, all of one kind at once, each into a file for --facts. */
+function remedy({ model, missing }: Plan, spec: ModelSpec): string {
+  const found = missing.filter(
+    ({ reference }) => spec.variantsFrom !== undefined && reference === spec.source.reference,
+  );
+  const others = missing.filter((each) => !found.includes(each));
+  const commands = [found, others]
+    .filter((each) => each.length > 0)
+    .map((each) =>
+      inspectCommand(
+        spec,
+        each.map(({ reference }) => reference),
+      ),
+    );
+  const files = commands.map((_, index) => `${model}-facts${index === 0 ? "" : `-${index + 1}`}.json`);
+  const besides = inspectNeeds(spec);
+  return [
+    `Facts are missing; get them, and plan again with ${files.map((file) => `--facts ${file}`).join(" ")}:`,
+    ...commands.map((command, index) => `  ${command} > ${files[index]}`),
+    ...(besides.length === 0 ? [] : [`The registry wants besides: ${besides.join("; ")}`]),
+  ].join("\n");
+}
+
 /** One plan: what is chosen, where, each variant with its verdict, and what the nearest nodes lack for those that nothing takes. */
-export function planTable(plan: Plan): string {
+export function planTable(plan: Plan, spec: ModelSpec): string {
   const variants = columns([
-    ["VARIANT", "VERDICT", "NEEDS", "CONTEXT", "NODES", "WHY"],
-    ...plan.variants.map(({ name, verdict, requiredBytes, footprint, nodes, message }) => [
+    ["VARIANT", "VERDICT", "ESTIMATE", "CONTEXT", "NODES", "WHY"],
+    ...plan.variants.map(({ name, verdict, footprint, nodes, message }) => [
       name,
       verdict,
-      requiredBytes === undefined || requiredBytes === 0 ? "-" : formatBytes(requiredBytes),
+      estimate(footprint),
       footprint === undefined ? "-" : String(footprint.contextLength),
       String(nodes.length),
       message,
@@ -36,7 +68,7 @@ export function planTable(plan: Plan): string {
       ? []
       : [
           columns([
-            [plan.missing.length > 0 ? "PROVISIONAL" : "PLACEMENT", "ON", "REPLICAS", "CONTEXT", "NODES"],
+            [plan.isPlaced ? "PLACEMENT" : "PROVISIONAL", "ON", "REPLICAS", "CONTEXT", "NODES"],
             ...plan.placements.map(({ variant, accelerator, replicas, contextLength, nodes }) => [
               variant,
               accelerator === "none" ? "CPUs" : accelerator,
@@ -63,16 +95,16 @@ export function planTable(plan: Plan): string {
           ? `refused (${plan.reason}): ${plan.message}`
           : `nothing is chosen (${plan.reason})`
   }`;
-  const missing = !isUndecided
-    ? []
-    : [
-        [
-          "Missing facts; give --facts the output of:",
-          ...plan.missing.map(({ command }) => `  ${command}`),
-        ].join("\n"),
-      ];
+  const missing = isUndecided ? [remedy(plan, spec)] : [];
+  const { storage: kept } = plan;
+  // Where that is why the plan is refused, the first line says it already.
   const storage =
-    plan.storage === undefined ? [] : [`Storage: ${plan.storage.type} (${plan.storage.message})`];
+    kept === undefined || (kept.refusal !== undefined && !isUndecided)
+      ? []
+      : [
+          `Storage: ${kept.type}${kept.refusal === undefined ? "" : `, refused (${kept.refusal})`} (${kept.message})`,
+        ];
+  const notJudged = plan.notJudged.length === 0 ? [] : [`Not judged: ${plan.notJudged.join(", ")}`];
   if (plan.variants.length === 0) return [head, ...missing].join("\n\n");
-  return [head, variants, ...nearest, ...placements, ...storage, ...missing].join("\n\n");
+  return [head, variants, ...nearest, ...placements, ...storage, ...notJudged, ...missing].join("\n\n");
 }

@@ -38,7 +38,7 @@ function othersBytes(observed: Observed, digests: ReadonlySet<string>): number {
 }
 
 /** Whether pods can be made: their claim is there, or is being made, and can be used. */
-export function canMount({ model, claim }: Observed): boolean {
+export function canMount({ model, claim }: Pick<Observed, "model" | "claim">): boolean {
   if (!usesClaim(model)) return true;
   if (claim === undefined) return makesClaim(model);
   return claim.metadata.deletionTimestamp === undefined && claimMismatch(model, claim) === undefined;
@@ -108,7 +108,11 @@ const sharingWords: Readonly<Record<Sharing, string>> = {
 };
 
 /** What the claim of the volume says. */
-export function storageState({ model, claim, nodeCache }: Observed): StorageState {
+export function storageState({
+  model,
+  claim,
+  nodeCache,
+}: Pick<Observed, "model" | "claim" | "nodeCache">): StorageState {
   if (!usesClaim(model)) {
     return { status: "True", reason: "EphemeralVolume", message: "the pod brings its own volume" };
   }

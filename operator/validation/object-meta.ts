@@ -7,6 +7,12 @@ const text: StructuralSchema = { type: "string" };
 const texts: StructuralSchema = { type: "object", additionalProperties: text };
 const open: StructuralSchema = { type: "object", "x-kubernetes-preserve-unknown-fields": true };
 
+const namespacePattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/** Whether a namespace may be called so. */
+export const isNamespace = (name: string): boolean =>
+  name.length <= 63 && new RegExp(namespacePattern).test(name);
+
 /** ObjectMeta; what the API server writes itself is taken too, as `kubectl get -o yaml` prints it. */
 export const objectMetaSchema: StructuralSchema = {
   type: "object",
@@ -17,7 +23,7 @@ export const objectMetaSchema: StructuralSchema = {
     namespace: {
       ...text,
       maxLength: 63,
-      pattern: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+      pattern: namespacePattern,
       description: "A namespace: lower-case letters, digits and -.",
     },
     labels: texts,

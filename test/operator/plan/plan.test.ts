@@ -1,15 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import type { Model } from "../../../operator/api/model.ts";
 import { planAll } from "../../../operator/plan/plan-all.ts";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
-import { compiledProgram, compiledProgramEnvironment } from "../../compiled/compiled-puller.ts";
 import { nodeBinary } from "../../images/app-context.ts";
 import { inputOf, nodesOf } from "../selection/golden-cases.ts";
+import { planDirectory } from "./run-plan.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const { nodes, facts } = inputOf({ nodes: [{ is: "l4-gfd" }, { is: "cpu-32" }] });
@@ -27,32 +26,9 @@ const model = {
 };
 
 describe("ocimodel plan", () => {
-  let directory = "";
-  const file = (name: string, value: unknown, asJson = false): string => {
-    const path = join(directory, name);
-    const text = typeof value === "string" ? value : asJson ? JSON.stringify(value) : stringify(value);
-    writeFileSync(path, text);
-    return path;
-  };
-  const plan = (args: readonly string[], input = ""): { code: number | null; out: string; err: string } => {
-    const { status, stdout, stderr } = spawnSync(
-      nodeBinary,
-      [compiledProgram("operator/ocimodel.ts"), "plan", ...args],
-      {
-        input,
-        encoding: "utf8",
-        env: {
-          PATH: process.env["PATH"],
-          KUBECONFIG: join(directory, "none"),
-          ...compiledProgramEnvironment(),
-        },
-      },
-    );
-    return { code: status, out: stdout, err: stderr };
-  };
+  const { file, plan, remove } = planDirectory();
   let given: readonly string[] = [];
   beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), "ocimodel-plan-"));
     given = [
       "--nodes",
       // As kubectl prints them.
@@ -62,7 +38,7 @@ describe("ocimodel plan", () => {
     ];
   });
   afterAll(() => {
-    rmSync(directory, { recursive: true, force: true });
+    remove();
   });
 
   test("says what is chosen, where, and why not the others", () => {
@@ -115,7 +91,9 @@ describe("ocimodel plan", () => {
     const none = plan(["-f", path, ...given.slice(0, 2)]);
     expect(none.code).toBe(2);
     expect(none.out).toContain("qwen3: undecided: no facts are given");
-    expect(none.out).toContain("  puller inspect --reference registry.example/llm:8b-f16 --output json");
+    expect(none.out).toContain(
+      "plan again with --facts qwen3-facts.json:\n  puller inspect --reference=registry.example/llm:8b-f16 --reference=registry.example/llm:8b-q4 --output=json > qwen3-facts.json\n",
+    );
     const [second] = [...facts.values()].filter(({ reference }) => reference.endsWith(":8b-q4"));
     const some = [...given.slice(0, 2), "--facts", file("some.json", [second], true)];
     const { code, out } = plan(["-f", path, ...some]);
@@ -124,7 +102,7 @@ describe("ocimodel plan", () => {
       "qwen3: undecided: facts are missing, for which the operator would wait; from what is known: q4 on CPUs",
     );
     expect(out).toMatch(/^PROVISIONAL .*\nq4 /m);
-    expect(out).not.toContain("llm:8b-q4 --output");
+    expect(out).not.toContain("=registry.example/llm:8b-q4");
     const [json] = JSON.parse(plan(["-f", path, ...some, "--output", "json"]).out) as unknown[];
     expect(json).toMatchObject({
       isPlaced: false,
@@ -132,7 +110,7 @@ describe("ocimodel plan", () => {
       missing: [
         {
           reference: "registry.example/llm:8b-f16",
-          command: "puller inspect --reference registry.example/llm:8b-f16 --output json",
+          command: "puller inspect --reference=registry.example/llm:8b-f16 --output=json",
         },
       ],
       placements: [{ variant: "q4" }],
@@ -224,15 +202,18 @@ describe("ocimodel plan", () => {
     });
     const index = plan(["-f", file("index.yaml", findsBy({ index: true })), ...given]);
     expect(index.code).toBe(2);
-    expect(index.out).toContain("puller inspect --index registry.example/llm --output json");
+    expect(index.out).toContain("puller inspect --index=registry.example/llm --output=json");
     const tags = plan(["-f", file("tags.yaml", findsBy({ tags: { pattern: "8b-*" } })), ...given]);
-    expect(tags.out).toContain("puller inspect --reference registry.example/llm --tags '8b-*' --output json");
+    expect(tags.out).toContain("puller inspect --reference=registry.example/llm '--tags=8b-*' --output=json");
     const named = {
       ...model,
       spec: { ...model.spec, variants: [{ name: "q4" }], variantsFrom: { index: true } },
     };
     const one = plan(["-f", file("named.yaml", named), ...given]);
-    expect(one.out).toMatch(/^q4 +Pending .*puller inspect --index registry\.example\/llm --output json$/m);
+    expect(one.out).toMatch(/^q4 +Pending .*no facts of it are given$/m);
+    expect(one.out).toContain(
+      "  puller inspect --index=registry.example/llm --output=json > qwen3-facts.json\n",
+    );
   });
 
   test("names the nodes that come nearest to what none takes, and what each lacks", () => {
@@ -373,6 +354,7 @@ describe("ocimodel plan", () => {
       kind: "PersistentVolumeClaim",
       metadata: { name: "disk", namespace: "default" },
       spec: { volumeName: "v", accessModes: ["ReadWriteOnce"] },
+      status: { phase: "Bound", capacity: { storage: "10Gi" } },
     };
     const volume = {
       kind: "PersistentVolume",
@@ -385,13 +367,13 @@ describe("ocimodel plan", () => {
     };
     const type = "PersistentVolumeClaim";
     expect(placed({ type })).toMatch(/^q4 .* fits 2 of 2 nodes$/m);
-    expect(placed({ type })).toContain("claims and volumes are not looked at");
+    expect(placed({ type })).toContain("no storage classes are told");
     expect(placed({ type }, storageClass)).toMatch(/^q4 +CPUs +1 +8192 +a-0$/m);
     expect(placed({ type, claimName: "disk" }, storageClass, claim, volume)).toMatch(
       /^q4 +CPUs +1 +8192 +b-0$/m,
     );
     expect(placed({ type, claimName: "disk" }, storageClass, claim, volume)).toContain(
-      "Storage: PersistentVolumeClaim (as spec.storage states)",
+      'Storage: PersistentVolumeClaim (claim "disk", 10Gi, for pods on one node)',
     );
   });
 
@@ -476,81 +458,6 @@ describe("ocimodel plan", () => {
     // Of f16 the operator has read nothing yet.
     expect(code).toBe(2);
     expect(out).toMatch(/^q4 +Selected/m);
-  });
-
-  test.each<[string, readonly string[], string]>([
-    ["no Model", ["--nodes", "x"], "no Model is given"],
-    ["a file that is not there", ["-f", "/nowhere"], "/nowhere cannot be read (ENOENT)"],
-    ["no kind of Model in the file", ["-f", "NODES"], "holds no object of kind Model"],
-    ["an unknown flag", ["--what"], "Unknown option '--what'"],
-    ["an unknown format", ["-f", "MODEL", "--output", "xml"], '--output "xml" is neither table nor json'],
-    ["two sources of nodes", ["-f", "MODEL", "--nodes", "a", "--kubeconfig", "b"], "exclude each other"],
-    ["facts that are none", ["-f", "MODEL", "--facts", "NODES"], "is not as expected"],
-    ["text that is no YAML", ["-f", "BROKEN"], "is neither YAML nor JSON"],
-    ["nodes of an empty file", ["-f", "MODEL", "--nodes", "EMPTY"], "is empty"],
-    ["facts of an empty file", ["-f", "MODEL", "--facts", "EMPTY"], "is empty"],
-    ["a configuration that is no YAML", ["-f", "MODEL", "--config", "BROKEN"], "is neither YAML nor JSON"],
-    ["no kubeconfig", ["-f", "MODEL", "--kubeconfig", "/nowhere"], "/nowhere cannot be read (ENOENT)"],
-    ["a broken kubeconfig", ["-f", "MODEL", "--kubeconfig", "BROKEN"], "is no kubeconfig"],
-    [
-      "a field of a wrong type",
-      ["-f", "TEXT", "--nodes", "NODES", "--facts", "FACTS"],
-      'text.yaml: Model "qwen3" would be refused by the API server:\n  spec.variants[0].requirements.accelerator.products: is a text, and must be a list; begin each item with -',
-    ],
-  ])("refuses %s with 64", (_name, args, message) => {
-    const files: Readonly<Record<string, string>> = {
-      NODES: given[1] ?? "",
-      MODEL: file("model.yaml", model),
-      FACTS: given[3] ?? "",
-      EMPTY: file("empty.yaml", ""),
-      BROKEN: file("broken.yaml", "a: [1"),
-      TEXT: file("text.yaml", {
-        ...model,
-        spec: {
-          ...model.spec,
-          variants: [
-            {
-              name: "f16",
-              reference: ":8b-f16",
-              requirements: { accelerator: { vendor: "nvidia", products: "*L4*" } },
-            },
-          ],
-        },
-      }),
-    };
-    const { code, err } = plan(args.map((each) => files[each] ?? each));
-    expect(err).toContain(message);
-    expect(code).toBe(64);
-  });
-
-  test("tells all that is wrong in all Models of a file", () => {
-    const spoiled = (name: string, spec: object): string =>
-      stringify({ ...model, metadata: { name }, spec: { ...model.spec, ...spec } });
-    const text = [spoiled("one", { replicas: -1, suspend: "never" }), spoiled("two", { acelerator: {} })];
-    const { code, err, out } = plan(["-f", "-", ...given], text.join("---\n"));
-    expect({ code, out }).toEqual({ code: 64, out: "" });
-    expect(err.split("\n").map((line) => line.split(": ").slice(0, 2).join(": "))).toEqual([
-      "ocimodel: -",
-      "  spec.replicas: -1 is less than 0 (Pods that serve the model; kubectl scale and autoscalers write it)",
-      "  spec.suspend: is a text, and must be true or false (While true the operator changes nothing; what runs goes on)",
-      '-: Model "two" would be refused by the API server:',
-      "  spec.acelerator: unknown field here; accelerator belongs into spec.variants[].requirements or spec.variantsFrom.requirements",
-      "",
-    ]);
-  });
-
-  test.each([
-    ["without a kind", "apiVersion: ocimodel.dev/v1alpha1\nmetadata: {name: a}\n", "document 2 has no kind"],
-    [
-      "of a misspelt kind",
-      "apiVersion: ocimodel.dev/v1alpha1\nkind: Modle\n",
-      'kind: "Modle" is none of Model',
-    ],
-    ["of a misspelt group", "apiVersion: ocimodel.io/v1alpha1\nkind: Model\n", "apiVersion: "],
-  ])("does not pass over a document %s", (_name, text, message) => {
-    const { code, err } = plan(["-f", "-", ...given], `${stringify(model)}---\n${text}`);
-    expect(err).toContain(message);
-    expect(code).toBe(64);
   });
 
   test("reads YAML as kubectl does", () => {

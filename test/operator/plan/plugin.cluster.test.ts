@@ -9,6 +9,16 @@ import { inputOf } from "../selection/golden-cases.ts";
 
 const root = join(import.meta.dirname, "../../..");
 
+const claiming = {
+  apiVersion: "ocimodel.dev/v1alpha1",
+  kind: "Model",
+  metadata: { name: "llm" },
+  spec: {
+    source: { reference: "registry.example/llm:8b-q4" },
+    storage: { type: "PersistentVolumeClaim", claimName: "disk" },
+  },
+};
+
 /** The script of the documentation, for this checkout. */
 function documentedPlugin(): string {
   const [, script = ""] =
@@ -67,23 +77,32 @@ describeCluster("ocimodel plan as a plugin of kubectl, by a user who may list no
       ["ocimodel", "plan", "-f", files.model, "--facts", files.facts, "-o", "json"],
       { encoding: "utf8", env: environment },
     );
-    expect(
-      run.stderr
+    const said = (stderr: string): readonly string[] =>
+      stderr
         .split("\n")
         .filter((line) => line !== "")
-        .toSorted(),
-    ).toEqual([
-      "ocimodel: persistentvolumeclaims cannot be listed (forbidden): what volumes say of nodes is left out",
-      "ocimodel: persistentvolumes cannot be listed (forbidden): what volumes say of nodes is left out",
-      "ocimodel: pods cannot be listed (forbidden): what other pods take is not counted",
-      "ocimodel: resourceclaims cannot be listed (forbidden): devices of DRA drivers count as free",
+        .toSorted();
+    const always = [
       "ocimodel: resourceslices cannot be listed (forbidden): devices of DRA drivers are left out",
-      "ocimodel: storageclasses cannot be listed (forbidden): what volumes say of nodes is left out",
-    ]);
+      "ocimodel: resourceclaims cannot be listed (forbidden): devices of DRA drivers count as free",
+      "ocimodel: pods cannot be listed (forbidden): what other pods take is not counted",
+      "ocimodel: limitranges, priorityclasses cannot be listed (forbidden): what they add to pods is not told",
+    ];
+    // Nothing of volumes, which the Model does not ask for.
+    expect(said(run.stderr)).toEqual(always.toSorted());
     expect(run.status).toBe(0);
     expect(JSON.parse(run.stdout)).toMatchObject([
       { model: "llm", nodes: 1, isPlaced: true, reason: "Selected" },
     ]);
+    const onClaim = spawnSync(kubectl, ["ocimodel", "plan", "-f", "-", "--facts", files.facts], {
+      encoding: "utf8",
+      env: environment,
+      input: JSON.stringify(claiming),
+    });
+    expect(said(onClaim.stderr).filter((line) => !always.includes(line))).toEqual([
+      "ocimodel: persistentvolumeclaims, persistentvolumes, storageclasses cannot be listed (forbidden): what volumes say is left out",
+    ]);
+    expect(onClaim.stdout).toContain('whether claim "disk" is there is not known');
     const asked = spawnSync(
       kubectl,
       ["ocimodel", "plan", "-f", files.model, "--facts", files.facts, "--require-capacity"],
@@ -91,5 +110,65 @@ describeCluster("ocimodel plan as a plugin of kubectl, by a user who may list no
     );
     expect(asked.stderr).toContain("--require-capacity cannot be answered, since no pods are told");
     expect(asked.status).toBe(64);
+  });
+
+  test("asks a cluster that shows all for claims of the Model's namespace, and for what changes pods there", async () => {
+    const limits = {
+      apiVersion: "v1",
+      kind: "LimitRange",
+      metadata: { name: "usual", namespace: "team" },
+      spec: { limits: [{ type: "Container", defaultRequest: { cpu: "1" } }] },
+    };
+    const priority = {
+      apiVersion: "scheduling.k8s.io/v1",
+      kind: "PriorityClass",
+      metadata: { name: "high" },
+      globalDefault: true,
+      value: 1000,
+    };
+    for (const each of [limits, priority])
+      await plane.kubectl(["create", "-f", "-"], { input: JSON.stringify(each) });
+    const facts = join(plane.directory, "all-facts.json");
+    writeFileSync(facts, JSON.stringify([...inputOf({ nodes: [] }).facts.values()]));
+    const run = () =>
+      spawnSync(kubectl, ["ocimodel", "plan", "-f", "-", "--facts", facts, "-n", "team"], {
+        encoding: "utf8",
+        env: { ...environment, KUBECONFIG: plane.kubeconfig },
+        input: JSON.stringify(claiming),
+      });
+    const without = run();
+    expect(without).toMatchObject({ status: 1, stderr: "" });
+    expect(without.stdout).toMatch(
+      /^llm: refused \(PVCPending\): there is no claim "disk" in namespace team; /,
+    );
+    expect(without.stdout).toContain(
+      "Not judged: LimitRange usual of namespace team (requests and limits that it adds or refuses), PriorityClass high, the default of the cluster (pods that it evicts)",
+    );
+    const claim = {
+      apiVersion: "v1",
+      kind: "PersistentVolumeClaim",
+      metadata: { name: "disk", namespace: "team" },
+      spec: {
+        accessModes: ["ReadWriteOnce"],
+        storageClassName: "fast",
+        resources: { requests: { storage: "1Gi" } },
+      },
+    };
+    await plane.kubectl(["create", "-f", "-"], { input: JSON.stringify(claim) });
+    expect(run().stdout).toContain(
+      'claim "disk" would never be bound: the cluster has no storage class "fast"',
+    );
+    const fast = {
+      apiVersion: "storage.k8s.io/v1",
+      kind: "StorageClass",
+      metadata: { name: "fast" },
+      provisioner: "csi.example",
+    };
+    await plane.kubectl(["create", "-f", "-"], { input: JSON.stringify(fast) });
+    const bindable = run();
+    expect(bindable).toMatchObject({ status: 0, stderr: "" });
+    expect(bindable.stdout).toContain(
+      'Storage: PersistentVolumeClaim (claim "disk" is Pending: it is bound when',
+    );
   });
 });

@@ -1,0 +1,286 @@
+// What a plan says of the volume of a Model: a claim that is there or not, that can be used or not, and will be bound or not.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
+import { planModel, type Plan } from "../../../operator/plan/plan.ts";
+import { readClaims, readCluster, readModels } from "../../../operator/plan/read-input.ts";
+import { modelDefinition } from "../../../operator/validation/definition.ts";
+import { modelValidator } from "../../../operator/validation/validate-model.ts";
+import { inputOf } from "../selection/golden-cases.ts";
+import { planDirectory, type PlanDirectory } from "./run-plan.ts";
+
+const validate = modelValidator(modelDefinition());
+const { facts, nodes } = inputOf({ nodes: [{ is: "cpu-32" }] });
+
+const model = (storage: object, more: object = {}): object => ({
+  apiVersion: "ocimodel.dev/v1alpha1",
+  kind: "Model",
+  metadata: { name: "llm", namespace: "ai" },
+  spec: { source: { reference: "registry.example/llm:8b-q4" }, storage, ...more },
+});
+const storageClass = (name: string, more: object = {}): object => ({
+  kind: "StorageClass",
+  metadata: { name },
+  provisioner: "csi.example",
+  ...more,
+});
+const standard = storageClass("standard", {
+  metadata: {
+    name: "standard",
+    annotations: { "storageclass.kubernetes.io/is-default-class": "true" },
+  },
+});
+const claim = (name: string, more: object = {}, spec: object = {}): object => ({
+  kind: "PersistentVolumeClaim",
+  metadata: { name, namespace: "ai" },
+  spec: { accessModes: ["ReadWriteMany"], volumeName: "v", ...spec },
+  status: { phase: "Bound", capacity: { storage: "10Gi" } },
+  ...more,
+});
+const ownedClaim = (owner: object): object =>
+  claim(
+    "llm-store",
+    { metadata: { name: "llm-store", namespace: "ai", ownerReferences: [owner] } },
+    { accessModes: ["ReadWriteOnce"] },
+  );
+
+/** A plan on a cluster with these objects besides a node. */
+function planned(asked: object, others: readonly object[], beside: readonly object[] = []): Plan {
+  const text = [asked, ...beside].map((each) => JSON.stringify(each)).join("\n---\n");
+  const [read] = readModels(text, "model.yaml", validate);
+  if (read === undefined) throw new Error("no Model was read");
+  const items = [...nodes, ...others];
+  const cluster = readCluster([{ text: JSON.stringify({ kind: "List", items }), file: "nodes.yaml" }]);
+  return planModel({
+    ...cluster,
+    appliedClaims: readClaims(text, "model.yaml"),
+    name: "llm",
+    namespace: "ai",
+    spec: read.spec,
+    facts,
+    runtimes: defaultRuntimes,
+  });
+}
+
+const type = "PersistentVolumeClaim";
+
+describe("a volume that pods could not have is refused", () => {
+  test.each<[string, object, readonly object[], string, string]>([
+    [
+      "a claim that is not there",
+      { type, claimName: "disk" },
+      [standard],
+      "PVCPending",
+      'no claim "disk" in',
+    ],
+    [
+      "a claim of another namespace",
+      { type, claimName: "disk" },
+      [standard, claim("disk", { metadata: { name: "disk", namespace: "default" } })],
+      "PVCPending",
+      'no claim "disk" in namespace ai',
+    ],
+    [
+      "a claim that is going",
+      { type, claimName: "disk" },
+      [
+        claim("disk", {
+          metadata: { name: "disk", namespace: "ai", deletionTimestamp: "2026-01-01T00:00:00Z" },
+        }),
+      ],
+      "PVCPending",
+      "is being deleted",
+    ],
+    [
+      "a claim that has lost its volume",
+      { type, claimName: "disk" },
+      [claim("disk", { status: { phase: "Lost" } })],
+      "PVCPending",
+      "has lost its volume",
+    ],
+    [
+      "a raw device",
+      { type, claimName: "disk" },
+      [claim("disk", {}, { volumeMode: "Block" })],
+      "ClaimMismatch",
+      "raw block device",
+    ],
+    ["a node cache that is not there", { type: "NodeCache" }, [standard], "PVCPending", "has the label"],
+    [
+      "a claim of the operator's name that is somebody else's",
+      { type },
+      [ownedClaim({ kind: "StatefulSet", name: "llm", uid: "1" })],
+      "ClaimMismatch",
+      "belongs to something else",
+    ],
+    [
+      "a class that is not there",
+      { type, storageClassName: "fast" },
+      [standard],
+      "PVCPending",
+      '"fast" (there is standard)',
+    ],
+    [
+      "no class where none is the default",
+      { type },
+      [storageClass("a")],
+      "PVCPending",
+      "none is the default (there is a)",
+    ],
+    [
+      "a class that makes nothing",
+      { type, storageClassName: "local" },
+      [storageClass("local", { provisioner: "kubernetes.io/no-provisioner" })],
+      "PVCPending",
+      '"local" makes no volumes',
+    ],
+    [
+      "a claim that waits for a class that is not there",
+      { type, claimName: "disk" },
+      [
+        standard,
+        claim("disk", { status: { phase: "Pending" } }, { volumeName: "", storageClassName: "fast" }),
+      ],
+      "PVCPending",
+      "storageClassName of the claim",
+    ],
+  ])("%s", (_name, storage, others, reason, message) => {
+    const { isPlaced, reason: told, message: why, storage: kept } = planned(model(storage), others);
+    expect({ isPlaced, told, refusal: kept?.refusal }).toEqual({
+      isPlaced: false,
+      told: reason,
+      refusal: reason,
+    });
+    expect(why).toContain(message);
+  });
+});
+
+describe("a volume that pods would have is not", () => {
+  const volume = (spec: object): object => ({ kind: "PersistentVolume", metadata: { name: "v" }, spec });
+  test.each<[string, object, readonly object[], string]>([
+    [
+      "a claim that is bound",
+      { type, claimName: "disk" },
+      [claim("disk")],
+      'claim "disk", 10Gi, for pods on any node',
+    ],
+    [
+      "a claim that waits for its first pod",
+      { type, claimName: "disk" },
+      [
+        standard,
+        claim("disk", { status: { phase: "Pending" } }, { volumeName: "", storageClassName: "standard" }),
+      ],
+      'claim "disk" is Pending',
+    ],
+    ["one that the operator makes", { type }, [standard], 'the operator makes claim "llm-store"'],
+    [
+      "one that it has made for the Model, of whose file nobody knows the uid",
+      { type },
+      [ownedClaim({ kind: "Model", name: "llm", uid: "3f2a" })],
+      'claim "llm-store", 10Gi',
+    ],
+    [
+      "a volume that waits without a class that makes it",
+      { type, storageClassName: "manual" },
+      [standard, volume({ storageClassName: "manual" })],
+      "the operator makes claim",
+    ],
+    [
+      "a volume that is kept for it",
+      { type, storageClassName: "manual" },
+      [standard, volume({ storageClassName: "", claimRef: { name: "llm-store", namespace: "ai" } })],
+      "the operator makes claim",
+    ],
+    [
+      "a node cache",
+      { type: "Auto" },
+      [
+        claim("cache", {
+          metadata: { name: "cache", namespace: "ai", labels: { "ocimodel.dev/node-cache": "true" } },
+        }),
+      ],
+      'claim "cache" is the namespace\'s node cache; claim "cache", 10Gi, one copy on each node',
+    ],
+  ])("%s", (_name, storage, others, message) => {
+    const plan = planned(model(storage), others);
+    expect(plan.storage?.refusal).toBeUndefined();
+    expect(plan).toMatchObject({
+      isPlaced: true,
+      storage: { message: expect.stringContaining(message) as string },
+    });
+  });
+
+  test("a volume that is another claim's is none", () => {
+    const taken = volume({ storageClassName: "manual", claimRef: { name: "other", namespace: "ai" } });
+    expect(planned(model({ type, storageClassName: "manual" }), [standard, taken]).reason).toBe("PVCPending");
+  });
+
+  test("a claim that is applied with the Model, unless it can never be bound", () => {
+    const asked = model({ type, claimName: "disk" });
+    const beside = claim(
+      "disk",
+      { status: undefined },
+      { volumeName: undefined, storageClassName: "standard" },
+    );
+    expect(planned(asked, [standard], [beside]).storage?.message).toContain("is applied with the Model");
+    expect(planned(asked, [storageClass("fast")], [beside]).reason).toBe("PVCPending");
+    // Also where nobody tells what the cluster has.
+    expect(planned(asked, [], [beside])).toMatchObject({ isPlaced: true });
+  });
+});
+
+test("where nobody tells claims, only a Model that asks for one hears of it", () => {
+  const messageOf = (storage: object): string => planned(model(storage), []).storage?.message ?? "";
+  expect(messageOf({ type, claimName: "disk" })).toBe(
+    'no claims are told, so whether claim "disk" is there is not known; give them by --nodes',
+  );
+  expect(messageOf({ type })).toContain("no storage classes are told");
+  expect(messageOf({ type: "Ephemeral" })).toBe("as spec.storage states");
+});
+
+describe("of the command", () => {
+  let directory: PlanDirectory | undefined;
+  beforeAll(() => {
+    directory = planDirectory();
+  });
+  afterAll(() => {
+    directory?.remove();
+  });
+
+  test("a claim that is not there ends with 1, and an example with its claim beside the Models is planned", () => {
+    const { file, plan } = directory as PlanDirectory;
+    const example = readFileSync(
+      join(import.meta.dirname, "../../../docs/examples/shared-claim.yaml"),
+      "utf8",
+    );
+    const [shared, ...models] = parseAllDocuments(example).map((each) => String(each));
+    expect(shared).toContain("kind: PersistentVolumeClaim");
+    const references = [...example.matchAll(/reference: (\S+)/g)].map(([, reference = ""]) => reference);
+    const [artifact] = [...facts.values()].filter(({ reference }) => reference.endsWith(":8b-q4"));
+    const files = storageClass("shared-files");
+    const given = [
+      "--nodes",
+      file("nodes.yaml", { kind: "List", items: [...nodes, files] }),
+      "--facts",
+      file(
+        "facts.json",
+        references.map((reference) => ({ ...artifact, reference })),
+        true,
+      ),
+    ];
+    const without = plan(["-f", "-", ...given], models.join("---\n"));
+    expect(without.code).toBe(1);
+    expect(without.out).toContain(
+      'qwen3: refused (PVCPending): there is no claim "team-models" in namespace default',
+    );
+    const { code, out } = plan(["-f", "-", ...given], example);
+    expect({ code, out }).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("is applied with the Model") as string,
+    });
+  });
+});

@@ -1,0 +1,51 @@
+// Runs `ocimodel plan` on files of a directory of its own. For tests.
+
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { compiledProgram, compiledProgramEnvironment } from "../../compiled/compiled-puller.ts";
+import { nodeBinary } from "../../images/app-context.ts";
+
+export type PlanRun = { readonly code: number | null; readonly out: string; readonly err: string };
+
+export type PlanDirectory = {
+  readonly path: string;
+  /** Writes a file there, a value as YAML or JSON; returns its path. */
+  readonly file: (name: string, value: unknown, asJson?: boolean) => string;
+  readonly plan: (args: readonly string[], input?: string) => PlanRun;
+  readonly remove: () => void;
+};
+
+export function planDirectory(): PlanDirectory {
+  const path = mkdtempSync(join(tmpdir(), "ocimodel-plan-"));
+  return {
+    path,
+    file: (name, value, asJson = false) => {
+      const text = typeof value === "string" ? value : asJson ? JSON.stringify(value) : stringify(value);
+      writeFileSync(join(path, name), text);
+      return join(path, name);
+    },
+    plan: (args, input = "") => {
+      const { status, stdout, stderr } = spawnSync(
+        nodeBinary,
+        // Compiled, as users run it.
+        [compiledProgram("operator/ocimodel.ts"), "plan", ...args],
+        {
+          input,
+          encoding: "utf8",
+          env: {
+            PATH: process.env["PATH"],
+            KUBECONFIG: join(path, "none"),
+            ...compiledProgramEnvironment(),
+          },
+        },
+      );
+      return { code: status, out: stdout, err: stderr };
+    },
+    remove: () => {
+      rmSync(path, { recursive: true, force: true });
+    },
+  };
+}
