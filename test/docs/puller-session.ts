@@ -4,6 +4,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { compiledPuller, compiledPullerEnvironment } from "../compiled/compiled-puller.ts";
 import { startForwardProxy } from "../registry/forward-proxy.ts";
 import { publishArtifact, publishLayout } from "../registry/publish.ts";
 import { startRegistry, type TestRegistry } from "../registry/registry.ts";
@@ -51,7 +52,11 @@ export async function startPullerSession(): Promise<PullerSession> {
   for (const path of [bin, join(home, ".docker"), work]) mkdirSync(path, { recursive: true });
   writeFileSync(join(home, ".docker/config.json"), closed.dockerConfig({ host: "registry.example.com" }));
   const puller = join(bin, "puller");
-  writeFileSync(puller, `#!/bin/sh\nexec "${process.execPath}" "${join(root, "puller/main.ts")}" "$@"\n`);
+  const environment = Object.entries(compiledPullerEnvironment()).map(([key, value]) => `${key}='${value}'`);
+  writeFileSync(
+    puller,
+    `#!/bin/sh\n${environment.join(" ")} exec "${process.execPath}" "${compiledPuller()}" "$@"\n`,
+  );
   chmodSync(puller, 0o755);
   return {
     directory: work,

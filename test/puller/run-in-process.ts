@@ -1,10 +1,14 @@
-// Runs the puller's command line in this process: everything of a run but the process itself, a hundred times in seconds.
+// Runs the puller's command line in this process: everything of a run but the process itself, a hundred times in seconds. It is the
+// compiled one: the threads of each run would have their types to strip.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { maxTerminationMessageBytes, type TerminationMessage } from "../../puller/contract.ts";
-import { run } from "../../puller/run.ts";
+import type * as Run from "../../puller/run.ts";
+import { importCompiled } from "../compiled/compiled-puller.ts";
+
+const { run } = await importCompiled<typeof Run>("puller/run.ts");
 
 export type InProcessRun = {
   readonly exitCode: number;
