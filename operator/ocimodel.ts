@@ -4,11 +4,12 @@ import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
 import { configurationSchema } from "./configuration.ts";
-import { askCluster, readText } from "./plan/ask-cluster.ts";
+import { openCluster, readText } from "./plan/ask-cluster.ts";
 import { defaultRuntimes } from "./plan/default-runtimes.ts";
 import { hasRoom, planAll, PlanDefect } from "./plan/plan-all.ts";
 import { firstLine, PlanInputError } from "./plan/documents.ts";
 import { factsOfStatus, readClaims, readCluster, readFacts, readModels } from "./plan/read-input.ts";
+import type { Plan, PlannedCluster } from "./plan/plan.ts";
 import { planTable } from "./plan/table.ts";
 import { isNamespace } from "./validation/object-meta.ts";
 import type { Judged } from "./validation/validate-model.ts";
@@ -26,7 +27,7 @@ Says what the operator would choose for Models, and why, without a cluster that 
                         what is free counts, and devices of DRA drivers; with persistentvolumeclaims, persistentvolumes and
                         storageclasses whether a Model has its volume, and on which nodes; limitranges and priorityclasses are
                         named where they change pods
-  -n, --namespace NAME  namespace of the Models, for those that state none; default: default
+  -n, --namespace NAME  namespace of the Models, for those that state none; default: that of the kubeconfig's context, or default
   --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
   --require-capacity    exit with 1 also where no node that fits has room for a pod now
@@ -67,7 +68,7 @@ function runtimesOf(file: string | undefined): typeof defaultRuntimes {
 }
 
 /** What all files give; with what is wrong in any of them, all of it at once. */
-function allOf<T>(files: readonly string[], read: (file: string) => readonly T[]): readonly T[] {
+function allOf<F, T>(files: readonly F[], read: (file: F) => readonly T[]): readonly T[] {
   const problems: string[] = [];
   const found = files.flatMap((file) => {
     try {
@@ -82,8 +83,8 @@ function allOf<T>(files: readonly string[], read: (file: string) => readonly T[]
   return found;
 }
 
-async function plan(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
+function parseFlags(args: readonly string[]) {
+  return parseArgs({
     args: [...args],
     options: {
       filename: { type: "string", short: "f", multiple: true, default: [] },
@@ -97,7 +98,71 @@ async function plan(args: readonly string[]): Promise<number> {
       version: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
-  });
+  }).values;
+}
+
+type Flags = ReturnType<typeof parseFlags>;
+
+/** Refuses what no file or cluster has to be read for. */
+function judgeFlags({ filename, output, namespace, nodes, kubeconfig }: Flags): void {
+  if (filename.length === 0) throw new PlanInputError("no Model is given; see --help");
+  if (output !== "table" && output !== "json")
+    throw new PlanInputError(`--output ${JSON.stringify(output)} is neither table nor json`);
+  if (namespace !== undefined && !isNamespace(namespace))
+    throw new PlanInputError(
+      `--namespace ${JSON.stringify(namespace)} is no name of a namespace: at most 63 lower-case letters, digits and -, with a letter or digit at both ends`,
+    );
+  if (nodes.length > 0 && kubeconfig !== undefined)
+    throw new PlanInputError("--nodes and --kubeconfig exclude each other");
+}
+
+/** What is to be applied, with the cluster as far as a plan depends on it. */
+async function readPlanned({ filename, namespace, facts, config, nodes, kubeconfig }: Flags) {
+  const validate = await validator();
+  const texts = allOf(filename, (file) => [{ file, text: readText(file) }]);
+  const read = (usual: string) =>
+    allOf(texts, ({ file, text }) => [
+      {
+        models: readModels(text, file, validate, namespace, usual).map((model) => ({ model, file })),
+        claims: readClaims(text, file, namespace ?? usual),
+      },
+    ]);
+  const given = read("default");
+  const told = facts.flatMap((file) => [...readFacts(readText(file), file)]);
+  const runtimes = runtimesOf(config);
+  // What is wrong in the files is told before a cluster is looked for.
+  const cluster = nodes.length === 0 ? await openCluster(kubeconfig) : undefined;
+  const applied = cluster === undefined ? given : read(cluster.namespace);
+  const models = applied.flatMap((each) => each.models);
+  const say = (line: string): boolean => process.stderr.write(`ocimodel: ${line}\n`);
+  return {
+    models,
+    facts: new Map([...models.flatMap(({ model }) => [...factsOfStatus(model)]), ...told]),
+    runtimes,
+    appliedClaims: applied.flatMap(({ claims }) => claims),
+    askCluster: async (): Promise<PlannedCluster> =>
+      cluster === undefined
+        ? readCluster(nodes.map((file) => ({ text: readText(file), file })))
+        : await cluster.ask(
+            models.map(({ model }) => model),
+            say,
+          ),
+  };
+}
+
+/** What a gate is told of all plans. */
+function exitCodeOf(plans: readonly Plan[], isRoomRequired: boolean): number {
+  const open = plans.filter(({ isPlaced }) => !isPlaced);
+  if (open.length > 0)
+    return open.every(({ missing }) => missing.length > 0) ? exitCodes.undecided : exitCodes.refused;
+  const full = isRoomRequired ? plans.filter((each) => !hasRoom(each)) : [];
+  for (const { model } of full)
+    process.stderr.write(`ocimodel: no node that fits Model ${JSON.stringify(model)} has room now\n`);
+  return full.length === 0 ? exitCodes.placed : exitCodes.refused;
+}
+
+async function plan(args: readonly string[]): Promise<number> {
+  const values = parseFlags(args);
   if (values.help) {
     process.stdout.write(help);
     return exitCodes.placed;
@@ -106,58 +171,22 @@ async function plan(args: readonly string[]): Promise<number> {
     process.stdout.write(`ocimodel ${version()}\n`);
     return exitCodes.placed;
   }
-  if (values.filename.length === 0) throw new PlanInputError("no Model is given; see --help");
-  if (values.output !== "table" && values.output !== "json")
-    throw new PlanInputError(`--output ${JSON.stringify(values.output)} is neither table nor json`);
-  if (values.namespace !== undefined && !isNamespace(values.namespace))
-    throw new PlanInputError(
-      `--namespace ${JSON.stringify(values.namespace)} is no name of a namespace: at most 63 lower-case letters, digits and -, with a letter or digit at both ends`,
-    );
-  if (values.nodes.length > 0 && values.kubeconfig !== undefined)
-    throw new PlanInputError("--nodes and --kubeconfig exclude each other");
-  const validate = await validator();
-  const applied = allOf(values.filename, (file) => {
-    const text = readText(file);
-    const models = readModels(text, file, validate, values.namespace);
-    return [
-      { models: models.map((model) => ({ model, file })), claims: readClaims(text, file, values.namespace) },
-    ];
-  });
-  const models = applied.flatMap((each) => each.models);
-  const facts = new Map([
-    ...models.flatMap(({ model }) => [...factsOfStatus(model)]),
-    ...values.facts.flatMap((file) => [...readFacts(readText(file), file)]),
-  ]);
-  const runtimes = runtimesOf(values.config);
-  const found =
-    values.nodes.length === 0
-      ? await askCluster(
-          values.kubeconfig,
-          models.map(({ model }) => model),
-          (line) => process.stderr.write(`ocimodel: ${line}\n`),
-        )
-      : readCluster(values.nodes.map((file) => ({ text: readText(file), file })));
+  judgeFlags(values);
+  const { models, askCluster, ...given } = await readPlanned(values);
+  const found = await askCluster();
   const isRoomRequired = values["require-capacity"];
   if (isRoomRequired && found.pods === undefined)
     throw new PlanInputError(
       "--require-capacity cannot be answered, since no pods are told: what is free is not known; give them in --nodes, or a user who may list pods",
     );
-  const appliedClaims = applied.flatMap(({ claims }) => claims);
-  const plans = planAll(models, { ...found, appliedClaims, facts, runtimes });
+  const plans = planAll(models, { ...found, ...given });
+  const specs = models.map(({ model }) => model.spec);
   process.stdout.write(
     values.output === "json"
       ? `${JSON.stringify(plans, undefined, 2)}\n`
-      : `${plans.flatMap((each, index) => (models[index] === undefined ? [] : planTable(each, models[index].model.spec))).join("\n\n\n")}\n`,
+      : `${plans.flatMap((each, index) => (specs[index] === undefined ? [] : planTable(each, specs[index]))).join("\n\n\n")}\n`,
   );
-  const open = plans.filter(({ isPlaced }) => !isPlaced);
-  if (open.length === 0) {
-    const full = isRoomRequired ? plans.filter((each) => !hasRoom(each)) : [];
-    if (full.length === 0) return exitCodes.placed;
-    for (const { model } of full)
-      process.stderr.write(`ocimodel: no node that fits Model ${JSON.stringify(model)} has room now\n`);
-    return exitCodes.refused;
-  }
-  return open.every(({ missing }) => missing.length > 0) ? exitCodes.undecided : exitCodes.refused;
+  return exitCodeOf(plans, isRoomRequired);
 }
 
 async function main(): Promise<number> {

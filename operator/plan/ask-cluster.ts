@@ -54,15 +54,16 @@ export function readText(file: string): string {
   }
 }
 
-/**
- * The cluster of a kubeconfig, of KUBECONFIG where none is given. What the API server does not have, or does not show to this user, is left
- * out and said.
- */
-export async function askCluster(
-  kubeconfig: string | undefined,
-  models: readonly Model[],
-  say: (line: string) => void,
-): Promise<PlannedCluster> {
+/** A cluster that can be asked. */
+export type PlanningCluster = {
+  /** Of the context: where Models go that state none, as for kubectl. */
+  readonly namespace: string;
+  /** What the API server does not have, or does not show to this user, is left out and said. */
+  readonly ask: (models: readonly Model[], say: (line: string) => void) => Promise<PlannedCluster>;
+};
+
+/** The cluster of a kubeconfig, of KUBECONFIG where none is given. */
+export async function openCluster(kubeconfig: string | undefined): Promise<PlanningCluster> {
   // Takes a second to load, which most plans need not wait for.
   const [{ KubeConfig }, { KubeClient, resourcePath }, { KubeError }] = await Promise.all([
     import("@kubernetes/client-node"),
@@ -88,24 +89,6 @@ export async function askCluster(
   const list = async <T>(resource: Resource, namespace = ""): Promise<readonly T[]> =>
     (await client.read<{ readonly items: readonly T[] }>(resourcePath(resource, namespace), {}, deadline))
       .items;
-  // What may not be listed, with the kind of refusal, by what is left out then.
-  const unseen = new Map<string, { plurals: string[]; kinds: Set<string> }>();
-  const listIfAllowed = async <T>(
-    resource: Resource,
-    without: string,
-    namespaces: readonly string[] = [""],
-  ): Promise<readonly T[] | undefined> => {
-    try {
-      return (await Promise.all(namespaces.map(async (each) => await list<T>(resource, each)))).flat();
-    } catch (error) {
-      if (!(error instanceof KubeError) || !["forbidden", "notFound"].includes(error.kind)) throw error;
-      const told = unseen.get(without) ?? { plurals: [], kinds: new Set() };
-      told.plurals.push(resource.plural);
-      told.kinds.add(error.kind);
-      unseen.set(without, told);
-      return undefined;
-    }
-  };
   const listNodes = async (): Promise<readonly Node[]> => {
     try {
       return await list<Node>(nodeResource);
@@ -117,43 +100,67 @@ export async function askCluster(
       );
     }
   };
-  const namespaces = [...new Set(models.map(({ metadata: { namespace } }) => namespace))];
-  const listForVolumes = async <T>(
-    resource: Resource,
-    within?: readonly string[],
-  ): Promise<readonly T[] | undefined> =>
-    models.some(mayUseVolume)
-      ? await listIfAllowed<T>(resource, "what volumes say is left out", within)
-      : undefined;
-  const added = "what they add to pods is not told";
-  const [nodes, slices, pods, claims, volumeClaims, volumes, classes, limitRanges, priorityClasses] =
-    await Promise.all([
-      listNodes(),
-      listIfAllowed<ResourceSlice>(resourceSliceResource, "devices of DRA drivers are left out"),
-      listIfAllowed<ScheduledPod>(podResource, "what other pods take is not counted"),
-      listIfAllowed<ResourceClaim>(resourceClaimResource, "devices of DRA drivers count as free"),
-      listForVolumes<Claim>(claimResource, namespaces),
-      listForVolumes<PersistentVolume>(persistentVolumeResource),
-      listForVolumes<StorageClass>(storageClassResource),
-      listIfAllowed<KubeObject>(limitRangeResource, added, namespaces),
-      listIfAllowed<PriorityClass>(priorityClassResource, added),
-    ]);
-  for (const [without, { plurals, kinds }] of unseen)
-    say(`${plurals.toSorted().join(", ")} cannot be listed (${[...kinds].join(", ")}): ${without}`);
+  const ask = async (models: readonly Model[], say: (line: string) => void): Promise<PlannedCluster> => {
+    // What may not be listed, with the kind of refusal, by what is left out then.
+    const unseen = new Map<string, { plurals: string[]; kinds: Set<string> }>();
+    const listIfAllowed = async <T>(
+      resource: Resource,
+      without: string,
+      namespaces: readonly string[] = [""],
+    ): Promise<readonly T[] | undefined> => {
+      try {
+        return (await Promise.all(namespaces.map(async (each) => await list<T>(resource, each)))).flat();
+      } catch (error) {
+        if (!(error instanceof KubeError) || !["forbidden", "notFound"].includes(error.kind)) throw error;
+        const told = unseen.get(without) ?? { plurals: [], kinds: new Set() };
+        told.plurals.push(resource.plural);
+        told.kinds.add(error.kind);
+        unseen.set(without, told);
+        return undefined;
+      }
+    };
+    const namespaces = [...new Set(models.map(({ metadata: { namespace } }) => namespace))];
+    const listForVolumes = async <T>(
+      resource: Resource,
+      within?: readonly string[],
+    ): Promise<readonly T[] | undefined> =>
+      models.some(mayUseVolume)
+        ? await listIfAllowed<T>(resource, "what volumes say is left out", within)
+        : undefined;
+    const added = "what they add to pods is not told";
+    const [nodes, slices, pods, claims, volumeClaims, volumes, classes, limitRanges, priorityClasses] =
+      await Promise.all([
+        listNodes(),
+        listIfAllowed<ResourceSlice>(resourceSliceResource, "devices of DRA drivers are left out"),
+        listIfAllowed<ScheduledPod>(podResource, "what other pods take is not counted"),
+        listIfAllowed<ResourceClaim>(resourceClaimResource, "devices of DRA drivers count as free"),
+        listForVolumes<Claim>(claimResource, namespaces),
+        listForVolumes<PersistentVolume>(persistentVolumeResource),
+        listForVolumes<StorageClass>(storageClassResource),
+        listIfAllowed<KubeObject>(limitRangeResource, added, namespaces),
+        listIfAllowed<PriorityClass>(priorityClassResource, added),
+      ]);
+    for (const [without, { plurals, kinds }] of unseen)
+      say(`${plurals.toSorted().join(", ")} cannot be listed (${[...kinds].join(", ")}): ${without}`);
+    return {
+      nodes,
+      ...(slices === undefined ? {} : { slices }),
+      ...(pods === undefined ? {} : { pods }),
+      ...(claims === undefined ? {} : { claims }),
+      ...(volumeClaims === undefined
+        ? {}
+        : {
+            storage: {
+              claims: volumeClaims,
+              ...(volumes === undefined ? {} : { volumes }),
+              ...(classes === undefined ? {} : { classes }),
+            },
+          }),
+      defaults: { limitRanges: limitRanges ?? [], priorityClasses: priorityClasses ?? [] },
+    };
+  };
   return {
-    nodes,
-    ...(slices === undefined ? {} : { slices }),
-    ...(pods === undefined ? {} : { pods }),
-    ...(claims === undefined ? {} : { claims }),
-    ...(volumeClaims === undefined
-      ? {}
-      : {
-          storage: {
-            claims: volumeClaims,
-            ...(volumes === undefined ? {} : { volumes }),
-            ...(classes === undefined ? {} : { classes }),
-          },
-        }),
-    defaults: { limitRanges: limitRanges ?? [], priorityClasses: priorityClasses ?? [] },
+    namespace: kubeConfig.getContextObject(kubeConfig.getCurrentContext())?.namespace ?? "default",
+    ask,
   };
 }

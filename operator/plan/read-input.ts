@@ -171,12 +171,14 @@ function isMeantAsModel(value: unknown): boolean {
  * Models of a text, with the defaults of their schema; other kinds beside them (a GitOps file often has some) are left alone.
  * One that the API server would refuse is refused with all that is wrong in all of them.
  * @param stated namespace of those that name none, and as for kubectl of all others too; absent: any
+ * @param usual namespace of those that name none where none is stated
  */
 export function readModels(
   text: string,
   file: string,
   validate: (model: unknown) => Judged,
   stated?: string,
+  usual = "default",
 ): readonly Model[] {
   const all = documents(text, file);
   for (const [index, value] of all.entries()) {
@@ -186,7 +188,10 @@ export function readModels(
       );
   }
   const models = all.filter(isMeantAsModel);
-  if (models.length === 0) throw new PlanInputError(`${file} holds no object of kind Model`);
+  if (models.length === 0) {
+    const kinds = [...new Set(all.map((value) => object.safeParse(value).data?.kind))].join(", ");
+    throw new PlanInputError(`${file} holds no object of kind Model, only ${kinds.slice(0, 200)}`);
+  }
   const judged = models.map((value) => ({ value, ...validate(value) }));
   const refused = judged.filter(({ problems }) => problems.length > 0);
   if (refused.length > 0)
@@ -206,7 +211,7 @@ export function readModels(
     // Server-set, and of no matter for a choice.
     const { metadata: given, status, ...rest } = model as Model;
     const told = statusSchema.safeParse(status);
-    const { namespace = stated, ...meta } = given as Partial<Model["metadata"]>;
+    const { namespace = stated ?? usual, ...meta } = given as Partial<Model["metadata"]>;
     if (stated !== undefined && namespace !== stated)
       throw new PlanInputError(
         `${file}: Model ${JSON.stringify(meta.name)} is of namespace ${namespace}, and --namespace says ${stated}; leave one of them out`,

@@ -87,7 +87,7 @@ export function planStorage(
       ? { type: stated, ...judgedClaim(resolved, cluster) }
       : {
           type: stated,
-          message: model.spec.storage === undefined ? "the default" : "as spec.storage states",
+          message: `${model.spec.storage === undefined ? "the default" : "as spec.storage states"}${model.spec.storage?.medium === "Memory" ? "; in RAM, which counts" : ""}`,
         };
   }
   const chosen = chooseStorage(model, possibleStorage(model, claimsOf(model, cluster)));

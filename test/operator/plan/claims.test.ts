@@ -240,6 +240,9 @@ test("where nobody tells claims, only a Model that asks for one hears of it", ()
   );
   expect(messageOf({ type })).toContain("no storage classes are told");
   expect(messageOf({ type: "Ephemeral" })).toBe("as spec.storage states");
+  expect(messageOf({ type: "Ephemeral", medium: "Memory" })).toBe(
+    "as spec.storage states; in RAM, which counts",
+  );
 });
 
 describe("of the command", () => {

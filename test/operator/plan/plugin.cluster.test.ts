@@ -165,6 +165,19 @@ describeCluster("ocimodel plan as a plugin of kubectl, by a user who may list no
       provisioner: "csi.example",
     };
     await plane.kubectl(["create", "-f", "-"], { input: JSON.stringify(fast) });
+    // As for kubectl, a Model that states no namespace is of the context's.
+    const context = {
+      server: plane.server,
+      token: plane.adminToken,
+      caFile: plane.caFile,
+      namespace: "team",
+    };
+    const ofContext = spawnSync(kubectl, ["ocimodel", "plan", "-f", "-", "--facts", facts], {
+      encoding: "utf8",
+      env: { ...environment, KUBECONFIG: plane.kubeconfigFor(context) },
+      input: JSON.stringify(claiming),
+    });
+    expect(ofContext.stdout).toContain('claim "disk" is Pending');
     const bindable = run();
     expect(bindable).toMatchObject({ status: 0, stderr: "" });
     expect(bindable.stdout).toContain(

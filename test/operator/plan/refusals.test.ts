@@ -38,7 +38,7 @@ describe("ocimodel plan", () => {
   test.each<[string, readonly string[], string]>([
     ["no Model", ["--nodes", "x"], "no Model is given"],
     ["a file that is not there", ["-f", "/nowhere"], "/nowhere cannot be read: there is no such file"],
-    ["no kind of Model in the file", ["-f", "NODES"], "holds no object of kind Model"],
+    ["no kind of Model in the file", ["-f", "NODES"], "holds no object of kind Model, only Node"],
     ["an unknown flag", ["--what"], "Unknown option '--what'"],
     ["an unknown format", ["-f", "MODEL", "--output", "xml"], '--output "xml" is neither table nor json'],
     ["two sources of nodes", ["-f", "MODEL", "--nodes", "a", "--kubeconfig", "b"], "exclude each other"],
