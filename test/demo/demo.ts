@@ -67,7 +67,7 @@ export async function runDemo(options: {
   let registry: TestRegistry | undefined;
   try {
     await step("the images are on the node", async () => {
-      for (const { archivePath } of archives) await cluster.node.loadImage(archivePath);
+      await Promise.all(archives.map(async ({ archivePath }) => cluster.node.loadImage(archivePath)));
     });
     const host = await step("a registry is up, in a network of its own beside the pods", async () => {
       const namespace = await cluster.node.attachNamespace("registry");

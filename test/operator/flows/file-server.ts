@@ -4,6 +4,8 @@ import { expect } from "vitest";
 import { pauseImageName } from "../../cluster/pause-image.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { sha256 } from "../../puller/store-assertions.ts";
+import { podResource } from "../../../operator/reconcile/resources.ts";
+import type { Pod } from "../../../operator/reconcile/workload-types.ts";
 import type { FlowGround } from "./flow-ground.ts";
 
 /** A file that every model of these flows has, another one in each version. */
@@ -48,30 +50,14 @@ export type ServingPod = {
   readonly digest: string;
 };
 
-type PodList = {
-  readonly items: readonly {
-    readonly metadata: {
-      readonly name: string;
-      readonly uid: string;
-      readonly annotations?: Readonly<Record<string, string>>;
-    };
-    readonly spec: { readonly nodeName?: string };
-    readonly status?: {
-      readonly podIP?: string;
-      readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    };
-  }[];
-};
-
 /** The servers' pods of a Model, those that are going too. */
-export async function serversOf({ kubectl }: FlowGround, model: string): Promise<readonly ServingPod[]> {
+export async function serversOf({ list }: FlowGround, model: string): Promise<readonly ServingPod[]> {
   const selector = `ocimodel.dev/model=${model},app.kubernetes.io/component=server`;
-  const { items } = JSON.parse(await kubectl("get", "pods", "-l", selector, "-o", "json")) as PodList;
-  return items.map(({ metadata, spec, status }) => ({
+  return (await list<Pod>(podResource, selector)).map(({ metadata, spec, status }) => ({
     name: metadata.name,
-    uid: metadata.uid,
+    uid: metadata.uid ?? "",
     address: status?.podIP ?? "",
-    node: spec.nodeName ?? "",
+    node: spec?.nodeName ?? "",
     isReady: status?.conditions?.some((each) => each.type === "Ready" && each.status === "True") === true,
     digest: metadata.annotations?.["ocimodel.dev/digest"] ?? "",
   }));

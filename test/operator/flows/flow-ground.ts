@@ -51,16 +51,23 @@ const leftovers: readonly Resource[] = [
 
 export type FlowGround = Awaited<ReturnType<typeof startFlowGround>>;
 
-/** Starts everything; ready when the chart's Deployment is. With `secondNode` there are two nodes, which have the same images. */
-export async function startFlowGround({ secondNode = false }: { readonly secondNode?: boolean } = {}) {
+/**
+ * Starts everything; ready when the chart's Deployment is. With `secondNode` there are two nodes, which have the same images; `audited`
+ * and `writes` need `auditLog`, which costs the API server much of its time.
+ */
+export async function startFlowGround({
+  secondNode = false,
+  auditLog = false,
+}: { readonly secondNode?: boolean; readonly auditLog?: boolean } = {}) {
   const archives = await Promise.all((["operator", "puller", "engine"] as const).map(imageArchive));
-  const cluster = await startCluster({ auditLog: true, secondNode });
+  const cluster = await startCluster({ auditLog, secondNode });
   const registries: TestRegistry[] = [];
   try {
-    for (const { archivePath } of archives) {
-      await cluster.node.loadImage(archivePath);
-      await cluster.secondNode?.loadImage(archivePath);
-    }
+    await Promise.all(
+      archives.flatMap(({ archivePath }) =>
+        [cluster.node, cluster.secondNode].map(async (node) => node?.loadImage(archivePath)),
+      ),
+    );
     const open = await startRegistry({
       namespace: await cluster.node.attachNamespace("open"),
       directory: cluster.node.directory,
@@ -105,22 +112,32 @@ function words(cluster: Cluster) {
   const applyObject = async (object: object): Promise<void> => {
     await cluster.kubectl(["apply", "-f", "-"], { input: JSON.stringify(object) });
   };
-  // Waiting asks often: by a connection that stays, and not by a process each time.
+  // Waiting asks often: by a connection that stays, and not by a process each time, which takes a tenth of a second of the processor.
   const kubeConfig = new KubeConfig();
   kubeConfig.loadFromFile(cluster.kubeconfig);
   const client = new KubeClient({ kubeConfig, fieldManager: "user", userAgent: "user" });
   const statusOf = async (name: string): Promise<ModelStatus> => {
-    const model = await client.get<Model>(modelResource, { namespace, name }, AbortSignal.timeout(30_000));
-    return model?.status ?? {};
+    return (await read<Model>(modelResource, name))?.status ?? {};
   };
-  const ownedBy = async (name: string, resource: Resource): Promise<readonly string[]> => {
-    const { items } = await client.read<{ readonly items: readonly KubeObject[] }>(
-      resourcePath(resource, namespace),
-      { labelSelector: `ocimodel.dev/model=${name}` },
+  const read = async <T extends KubeObject>(resource: Resource, name: string): Promise<T | undefined> =>
+    client.get<T>(resource, { namespace, name }, AbortSignal.timeout(30_000));
+  const list = async <T extends KubeObject>(
+    resource: Resource,
+    labelSelector: string,
+    inNamespace = namespace,
+  ): Promise<readonly T[]> => {
+    const path = resourcePath(resource, inNamespace);
+    const { items } = await client.read<{ readonly items: readonly T[] }>(
+      path,
+      { labelSelector },
       AbortSignal.timeout(30_000),
     );
-    return items.map(({ metadata }) => `${resource.plural}/${metadata.name}`);
+    return items;
   };
+  const ownedBy = async (name: string, resource: Resource): Promise<readonly string[]> =>
+    (await list(resource, `ocimodel.dev/model=${name}`)).map(
+      ({ metadata }) => `${resource.plural}/${metadata.name}`,
+    );
   const until = async (
     name: string,
     what: string,
@@ -137,8 +154,12 @@ function words(cluster: Cluster) {
     );
   };
   const answer = async (name: string): Promise<string> => {
-    const address = await kubectl("get", "service", name, "-o", "jsonpath={.spec.clusterIP}");
-    return askCompletion(address, "Who?");
+    const service = await read<KubeObject & { readonly spec: { readonly clusterIP: string } }>(
+      serviceResource,
+      name,
+    );
+    if (service === undefined) throw new Error(`there is no Service ${name}`);
+    return askCompletion(service.spec.clusterIP, "Who?");
   };
   const audited = (): readonly AuditLine[] =>
     readFileSync(cluster.auditLogPath ?? "", "utf8")
@@ -148,6 +169,9 @@ function words(cluster: Cluster) {
   return {
     kubectl,
     applyObject,
+    /** An object of the Models' namespace, and objects by their labels. */
+    read,
+    list,
     statusOf,
     until,
     answer,
@@ -204,12 +228,8 @@ function words(cluster: Cluster) {
         .map(({ verb, requestURI }) => `${verb} ${requestURI}`),
     /** Samples of a metric of all replicas of the operator, summed. */
     metric: async (name: string): Promise<number> => {
-      const { items } = await client.read<{ readonly items: readonly Pod[] }>(
-        resourcePath(podResource, systemNamespace),
-        // Of the node caches' pods, which serve none, there may be some.
-        { labelSelector: "app.kubernetes.io/name=ocimodel-operator" },
-        AbortSignal.timeout(30_000),
-      );
+      // Of the node caches' pods, which serve none, there may be some.
+      const items = await list<Pod>(podResource, "app.kubernetes.io/name=ocimodel-operator", systemNamespace);
       const addresses = items
         .filter(({ metadata }) => metadata.deletionTimestamp === undefined)
         .flatMap(({ status }) => status?.podIP ?? []);

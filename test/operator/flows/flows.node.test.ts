@@ -3,6 +3,8 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { deploymentResource, podResource } from "../../../operator/reconcile/resources.ts";
+import type { Deployment, Pod } from "../../../operator/reconcile/workload-types.ts";
 import { cgroupNames } from "../../cluster/node-cleanup.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { describeNode } from "../../cluster/suites.ts";
@@ -48,7 +50,7 @@ describeNode("flows on a real node", () => {
   /** What pods of the locked Model logged and hold, as long as they are there. */
   let lockedTraces = "";
   beforeAll(async () => {
-    ground = await startFlowGround();
+    ground = await startFlowGround({ auditLog: true });
   });
   afterAll(async () => {
     await ground?.stop();
@@ -103,7 +105,7 @@ describeNode("flows on a real node", () => {
   });
 
   test("runtime edited, template patched: an ordinary rollout; of the puller nothing can be patched", async () => {
-    const { kubectl, patch, until, ready, answer } = ground;
+    const { patch, until, ready, answer, list } = ground;
     const template = { metadata: { labels: { team: "a" } }, spec: { terminationGracePeriodSeconds: 1 } };
     await expect(
       patch("create", {
@@ -111,22 +113,17 @@ describeNode("flows on a real node", () => {
       }),
     ).rejects.toThrow("of the init container pull only resources and imagePullPolicy can be changed");
     await patch("create", { runtime: { env: [{ name: "MARK", value: "edited" }] }, template });
-    type Listed = {
-      readonly items: readonly {
-        readonly spec: {
-          readonly containers: readonly { readonly env: readonly { name: string; value?: string }[] }[];
-          readonly initContainers: readonly { readonly image: string }[];
-        };
-        readonly status: { readonly conditions?: readonly { type: string; status: string }[] };
-      }[];
+    type RunningPod = Pod & {
+      readonly spec: {
+        readonly containers: readonly { readonly env: readonly { name: string; value?: string }[] }[];
+        readonly initContainers: readonly { readonly image: string }[];
+      };
     };
     const pod = await waitFor(
       "the new pod alone",
       async () => {
-        const { items } = JSON.parse(
-          await kubectl("get", "pods", "-l", "ocimodel.dev/model=create", "-l", "team=a", "-o", "json"),
-        ) as Listed;
-        const isReady = items[0]?.status.conditions?.some(
+        const items = await list<RunningPod>(podResource, "ocimodel.dev/model=create,team=a");
+        const isReady = items[0]?.status?.conditions?.some(
           ({ type, status }) => type === "Ready" && status === "True",
         );
         return isReady === true && items.length === 1 && items[0];
@@ -166,11 +163,11 @@ describeNode("flows on a real node", () => {
   });
 
   test("a foreign edit of the Deployment is undone", async () => {
-    const { kubectl, ready } = ground;
+    const { kubectl, ready, read } = ground;
     await kubectl("scale", "deployment", "create", "--replicas=2");
     await waitFor(
       "one replica again",
-      async () => (await kubectl("get", "deployment", "create", "-o", "jsonpath={.spec.replicas}")) === "1",
+      async () => (await read<Deployment>(deploymentResource, "create"))?.spec?.replicas === 1,
     );
     await ready("create");
   });

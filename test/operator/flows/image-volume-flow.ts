@@ -5,6 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { podResource } from "../../../operator/reconcile/resources.ts";
+import type { Pod } from "../../../operator/reconcile/workload-types.ts";
 import { pauseImageName } from "../../cluster/pause-image.ts";
 import { waitFor } from "../../cluster/run-command.ts";
 import { ggufBytes } from "../../models/gguf-writer.ts";
@@ -131,7 +133,7 @@ export function describeImageVolume(start: () => FlowGround): void {
     });
 
     test("which is why: a node mounts an empty directory of the one, and no pod starts with the other", async () => {
-      const { applyObject, kubectl } = ground;
+      const { applyObject, kubectl, read } = ground;
       const pod = (name: string, reference: string): object => ({
         apiVersion: "v1",
         kind: "Pod",
@@ -159,29 +161,23 @@ export function describeImageVolume(start: () => FlowGround): void {
       });
       await applyObject(pod("look-pack", references.modelpack));
       await applyObject(pod("look-docker", references.docker));
-      const path = (what: string): string => `jsonpath={.status.${what}}`;
       await waitFor(
         "the pod with the artifact of ModelPack to end",
-        async () => (await kubectl("get", "pod", "look-pack", "-o", path("phase"))) === "Succeeded",
+        async () => (await read<Pod>(podResource, "look-pack"))?.status?.phase === "Succeeded",
         { timeoutMs: 90_000 },
       );
       expect((await kubectl("logs", "look-pack")).trim()).toBe("");
       const waiting = await waitFor(
         "the pod with the artifact of Docker to say why it does not start",
         async () => {
-          const text = await kubectl(
-            "get",
-            "pod",
-            "look-docker",
-            "-o",
-            path("containerStatuses[0].state.waiting"),
-          );
-          return text !== "" && !text.includes("ContainerCreating") && text;
+          const { status } = (await read<Pod>(podResource, "look-docker")) ?? {};
+          const reason = status?.containerStatuses?.[0]?.state?.waiting?.reason ?? "";
+          return reason !== "" && reason !== "ContainerCreating" && reason;
         },
         { timeoutMs: 90_000 },
       );
       expect(waiting).toMatch(/Err|BackOff/);
-      expect(await kubectl("get", "pod", "look-docker", "-o", path("phase"))).toBe("Pending");
+      expect((await read<Pod>(podResource, "look-docker"))?.status?.phase).toBe("Pending");
       await kubectl("delete", "pod", "look-pack", "look-docker", "--wait=false");
     });
   });

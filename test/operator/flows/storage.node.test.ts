@@ -187,7 +187,7 @@ describeNode("storage on a real node", () => {
       "a claim that is retained outlives its Model, and is used again by one of the same name",
       { timeout: lifeTimeoutMs },
       async () => {
-        const { apply, kubectl, gone } = ground;
+        const { apply, kubectl, gone, pods } = ground;
         const models = await publishCounted(ground.open, proxy, "ai/kept");
         const path = await volume("kept", "kept-store");
         const spec = {
@@ -199,11 +199,9 @@ describeNode("storage on a real node", () => {
         await apply("kept", spec);
         const before = await serving(ground, "kept", expected);
         await kubectl("delete", "model", "kept");
-        await waitFor(
-          "its pods to go",
-          async () => (await kubectl("get", "pods", "-l", "ocimodel.dev/model=kept", "-o", "name")) === "",
-          { timeoutMs: 120_000 },
-        );
+        await waitFor("its pods to go", async () => (await pods("kept")).length === 0, {
+          timeoutMs: 120_000,
+        });
         expect(await kubectl("get", "pvc", "kept-store", "-o", "jsonpath={.status.phase}")).toBe("Bound");
         expect(modelsOn(path)).toHaveLength(1);
         const mark = models.now();
