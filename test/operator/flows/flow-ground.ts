@@ -205,14 +205,15 @@ function words(cluster: Cluster) {
       );
     },
     pods: async (name: string): Promise<readonly string[]> => ownedBy(name, podResource),
-    /** Deletes a Model and waits until nothing of it is left. */
-    gone: async (name: string): Promise<void> => {
-      await kubectl("delete", "model", name);
+    /** Deletes Models and waits until nothing of them is left. */
+    gone: async (...names: readonly string[]): Promise<void> => {
+      await kubectl("delete", "models", ...names);
       let left: readonly string[] = [];
       await waitFor(
-        `everything of ${name} to go`,
+        `everything of ${names.join(" and ")} to go`,
         async () => {
-          left = (await Promise.all(leftovers.map(async (resource) => ownedBy(name, resource)))).flat();
+          const found = names.flatMap((name) => leftovers.map(async (resource) => ownedBy(name, resource)));
+          left = (await Promise.all(found)).flat();
           return left.length === 0;
         },
         { timeoutMs: 120_000, intervalMs: 200, describe: () => left.join(" ") },

@@ -296,8 +296,7 @@ describeNode("flows on a real node", () => {
       await answers("moving", "Second words, same tag.");
       expect((await statusOf("fixed")).selected?.digest).toBe(first);
       await answers("fixed", "First words of a tag.");
-      await gone("moving");
-      await gone("fixed");
+      await gone("moving", "fixed");
     });
 
     test("a pull that fails for good: the reason within ten seconds", async () => {
@@ -378,7 +377,7 @@ describeNode("flows on a real node", () => {
         const entry = await kubectl("get", "deployment", tag, "-o", path);
         expect(entry).toBe(tag === "tiny-docker" ? "/models/model.gguf" : "/models/tiny-F16.gguf");
       }
-      for (const name of [...tags, "tinyst"]) await gone(name);
+      await gone(...tags, "tinyst");
     });
 
     test("deleted while it pulls: progress until then, nothing left afterwards", async () => {
@@ -501,6 +500,9 @@ describeNode("flows on a real node", () => {
     const chosen = await until("picky", "chooses the GPU", (each) => each.selected?.variant === "gpu");
     expect(chosen.selected?.accelerator).toBe("nvidia");
     await kubectl("delete", "node", "gpu-b");
+    // As its kubelet would have done: those who collect what lost nodes leave wait for forty seconds.
+    const ofLost = ["--field-selector=spec.nodeName=gpu-b", "--force", "--grace-period=0", "--wait=false"];
+    await kubectl("delete", "pods", ...ofLost);
     await until(
       "picky",
       "has none again",
@@ -534,7 +536,7 @@ describeNode("flows on a real node", () => {
     for (const { pid } of replicas) process.kill(pid, "SIGKILL");
     for (const name of names) await ready(name);
     await answers("kill-new", sentences.Q4_K_M.sentence);
-    for (const name of names) await gone(name);
+    await gone(...names);
     // An end in good order, while work is under way, passes the lease on at once.
     await apply("moved", { source: open("Q4_K_M"), selection });
     await cluster.kubectl(["delete", "pods", "-n", systemNamespace, "--all", "--wait=false"]);

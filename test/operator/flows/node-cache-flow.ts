@@ -150,8 +150,7 @@ export function describeNodeCache(
     });
 
     test("deleted, nothing is left: no objects, no bytes", async () => {
-      await ground.gone("one");
-      await ground.gone("two");
+      await ground.gone("one", "two");
       await waitFor(
         "the models to be removed",
         async () =>

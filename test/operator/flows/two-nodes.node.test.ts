@@ -123,8 +123,7 @@ describeNode("storage on two real nodes", () => {
       await until("files-one", "tells that all found it", (each) =>
         (condition(each, "StorageReady")?.message ?? "").includes("4 of 4 pods found it there"),
       );
-      await gone("files-one");
-      await gone("files-two");
+      await gone("files-one", "files-two");
       expect(readdirSync(join(path, "models"))).toHaveLength(2);
     },
   );
@@ -210,8 +209,7 @@ describeNode("storage on two real nodes", () => {
       await serves("cached-one", models, "one", replicas, pods);
       expect(models.fetchedSince(from)).toBe(missing);
       for (const node of nodes) expectNoWrongByte(cacheOf(node));
-      await gone("cached-one");
-      await gone("cached-two");
+      await gone("cached-one", "cached-two");
     },
   );
 
@@ -238,8 +236,7 @@ describeNode("storage on two real nodes", () => {
       expect(models.fetchedSince(from)).toBe(2 * models.distinctBytes("one", "two"));
       for (const each of nodes)
         expect(await each.imageNames()).toContain(`${proxy.host}/images/both@${models.digest("one")}`);
-      await gone("image-one");
-      await gone("image-two");
+      await gone("image-one", "image-two");
     },
   );
 });
