@@ -107,6 +107,7 @@ export type MissingFacts = { readonly reference: string; readonly command: strin
 
 export type Plan = {
   readonly model: string;
+  readonly namespace?: string;
   readonly nodes: number;
   /** Whether it would run: a variant is chosen, its storage takes it, and nothing is missing. */
   readonly isPlaced: boolean;
@@ -254,6 +255,7 @@ export function planModel(input: PlanInput): Plan {
       : { reason: choice.reason, message: choice.message };
   return {
     model: name,
+    ...(input.namespace === undefined ? {} : { namespace: input.namespace }),
     nodes: input.nodes.length,
     ...(missing.length > 0
       ? {

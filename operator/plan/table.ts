@@ -86,14 +86,17 @@ export function planTable(plan: Plan, spec: ModelSpec): string {
   const nearest = missed.length === 0 ? [] : [columns([["VARIANT", "NEAREST NODE", "LACKS"], ...missed])];
   const isChosen = plan.placements.length > 0;
   const isUndecided = plan.missing.length > 0;
-  const head = `${plan.model}: ${
+  const { namespace = "default" } = plan;
+  // The message of the other reasons is what the table says of each variant.
+  const none = plan.reason === "NoNodesYet" ? `: ${plan.message}` : "";
+  const head = `${namespace === "default" ? "" : `${namespace}/`}${plan.model}: ${
     plan.isPlaced
       ? plan.message
       : isUndecided
         ? `undecided: ${plan.message}`
         : isChosen
           ? `refused (${plan.reason}): ${plan.message}`
-          : `nothing is chosen (${plan.reason})`
+          : `nothing is chosen (${plan.reason})${none}`
   }`;
   const missing = isUndecided ? [remedy(plan, spec)] : [];
   const { storage: kept } = plan;

@@ -139,7 +139,7 @@ describeCluster("ocimodel plan as a plugin of kubectl, by a user who may list no
     const without = run();
     expect(without).toMatchObject({ status: 1, stderr: "" });
     expect(without.stdout).toMatch(
-      /^llm: refused \(PVCPending\): there is no claim "disk" in namespace team; /,
+      /^team\/llm: refused \(PVCPending\): there is no claim "disk" in namespace team; /,
     );
     expect(without.stdout).toContain(
       "Not judged: LimitRange usual of namespace team (requests and limits that it adds or refuses), PriorityClass high, the default of the cluster (pods that it evicts)",

@@ -48,6 +48,18 @@ describe("memory", () => {
   });
 });
 
+test("the first line tells a namespace that is not the default one, and what there is beyond the variants", () => {
+  const input = { facts, nodes: [], runtimes: defaultRuntimes, name: "llm", spec: { source } };
+  const first = (namespace: string): string =>
+    planTable(planModel({ ...input, namespace }), input.spec).split("\n")[0] ?? "";
+  expect(first("ai")).toMatch(/^ai\/llm: /);
+  expect(first("default")).toMatch(/^llm: /);
+  const spec = { source: { reference: "registry.example/llm:8b-q4" } };
+  expect(planTable(planModel({ ...input, spec }), spec)).toMatch(
+    /^llm: nothing is chosen \(NoNodesYet\): the cluster has no node yet; /,
+  );
+});
+
 describe("what the API server adds to pods", () => {
   const limits = (namespace: string): object => ({
     kind: "LimitRange",
