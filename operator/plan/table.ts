@@ -46,7 +46,7 @@ function remedy({ model, missing }: Plan, spec: ModelSpec): string {
   return [
     `Facts are missing; get them, and plan again with ${files.map((file) => `--facts ${file}`).join(" ")}:`,
     ...commands.map((command, index) => `  ${command} > ${files[index]}`),
-    ...(besides.length === 0 ? [] : [`The registry wants besides: ${besides.join("; ")}`]),
+    ...(besides.length === 0 ? [] : [`To each add ${besides.join(", and ")}`]),
   ].join("\n");
 }
 

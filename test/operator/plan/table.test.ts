@@ -134,7 +134,7 @@ describe("the command for missing facts", () => {
     ]);
     expect(parseCommandLine(args, {})).toMatchObject({ kind: "command", command: "inspect" });
     expect(table).toContain(
-      "The registry wants besides: --docker-config FILE with the credentials of Secret cred; --ca-file FILE with ca.crt of ConfigMap ca",
+      "To each add --docker-config FILE with the credentials of Secret cred, and --ca-file FILE with ca.crt of ConfigMap ca",
     );
   });
 
