@@ -134,6 +134,30 @@ describe("the definition", () => {
     expect(judge({ source: { ...source, pullSecrets } }).problems.length).toBeGreaterThan(0);
     expect(performance.now() - startedMs).toBeLessThan(5000);
   });
+  test("many items that must differ, and do, are judged at once", () => {
+    const items = { type: "object", properties: { name: { type: "string" } } };
+    const list: StructuralSchema = {
+      type: "array",
+      "x-kubernetes-list-type": "map",
+      "x-kubernetes-list-map-keys": ["name"],
+      items,
+    };
+    const judgeList = modelValidator({
+      type: "object",
+      properties: { spec: { type: "object", properties: { list } } },
+    });
+    const spec = { list: Array.from({ length: 100_000 }, (_, index) => ({ name: `n${index}` })) };
+    const startedMs = performance.now();
+    const { problems } = judgeList({
+      apiVersion: "ocimodel.dev/v1alpha1",
+      kind: "Model",
+      metadata: { name: "a" },
+      spec,
+    });
+    expect(problems).toEqual([]);
+    // Ten times what it takes on a tidy machine, and a quarter of what it would, were each compared with all others.
+    expect(performance.now() - startedMs).toBeLessThan(10_000);
+  });
   test("a rule with keys that nobody knows cannot be compiled", () => {
     const schema = { "x-kubernetes-validations": [{ rule: "true", optionalOldSelf: true }] };
     expect(() => rulesOf(schema)).toThrow("optionalOldSelf");
