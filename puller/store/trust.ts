@@ -2,14 +2,14 @@
 // touched it since; else by reading it. What others may have changed is never used unread.
 
 import { randomBytes } from "node:crypto";
-import { closeSync, constants, openSync, readSync, type BigIntStats } from "node:fs";
+import { constants, type BigIntStats } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { eachOf } from "../each-of.ts";
 import { digestHex, Verifier } from "../oci/digest.ts";
 import { AppError } from "../oci/errors.ts";
 import type { Descriptor } from "../oci/types.ts";
-import { blobPath, readFlags, type StoreLayout } from "./layout.ts";
+import { blobPath, type StoreLayout } from "./layout.ts";
 import type { Verified } from "./partial.ts";
 import { callsOn } from "./volume-calls.ts";
 
@@ -124,38 +124,10 @@ async function hasStamp(layout: StoreLayout, status: BigIntStats, content: Conte
   const expected = stampOf(status);
   const path = stampFile(layout, content, status);
   if (remembered.get(layout)?.get(path) === expected) return true;
-  if (layout.isLocal) return holdsText(path, expected);
-  const handle = await open(path, readFlags).catch(() => undefined);
-  if (handle === undefined) return false;
-  try {
-    const buffer = Buffer.alloc(mostStampBytes);
-    return buffer.toString("latin1", 0, (await handle.read(buffer)).bytesRead) === expected;
-  } catch {
-    return false;
-  } finally {
-    await handle.close().catch(() => undefined);
-  }
-}
-
-/**
- * Reads a stamp by calls that block: some bytes, for each of which four trips to another thread cost more than all the rest. Only
- * where no call can hang.
- */
-function holdsText(path: string, expected: string): boolean {
-  let file: number;
-  try {
-    file = openSync(path, readFlags);
-  } catch {
-    return false;
-  }
-  try {
-    const buffer = Buffer.alloc(mostStampBytes);
-    return buffer.toString("latin1", 0, readSync(file, buffer)) === expected;
-  } catch {
-    return false;
-  } finally {
-    closeSync(file);
-  }
+  const found = await callsOn(layout)
+    .readStart(path, mostStampBytes)
+    .catch(() => undefined);
+  return found === expected;
 }
 
 /**

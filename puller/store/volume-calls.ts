@@ -3,8 +3,8 @@
 import fs, { type BigIntStats, type Stats } from "node:fs";
 import * as promises from "node:fs/promises";
 import { promisify } from "node:util";
-import type { StoreLayout } from "./layout.ts";
-import { makeDirectories, makeDirectoriesSync } from "./make-directories.ts";
+import { readFlags, type StoreLayout } from "./layout.ts";
+import { makeDirectories, makeDirectoriesAtOnce } from "./make-directories.ts";
 
 /** An open file: what is used of `FileHandle`. */
 export type VolumeFile = {
@@ -40,6 +40,8 @@ export type VolumeCalls = {
   readonly open: (path: string, flags: number, mode: number) => Promise<VolumeFile>;
   /** Makes a file that is not there yet, of a few bytes. */
   readonly writeNew: (path: string, text: string) => Promise<void>;
+  /** What `writeNew` wrote, so many bytes at most: others may have put there what they like. */
+  readonly readStart: (path: string, mostBytes: number) => Promise<string>;
 };
 
 /** Handed to another thread, and waited for: a call may hang as long as a file server is silent. */
@@ -54,6 +56,15 @@ const handedOver: VolumeCalls = {
   unlink: promises.unlink,
   open: promises.open,
   writeNew: async (path, text) => promises.writeFile(path, text, { flag: "wx" }),
+  readStart: async (path, mostBytes) => {
+    const file = await promises.open(path, readFlags);
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(mostBytes));
+      return buffer.toString("latin1", 0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  },
 };
 
 const truncate = promisify(fs.ftruncate);
@@ -118,13 +129,22 @@ const immediate: VolumeCalls = {
   lstat: async (path) => fs.lstatSync(path),
   lstatExactly: async (path) => fs.lstatSync(path, { bigint: true }),
   readdir: async (path) => fs.readdirSync(path),
-  mkdir: async (path) => makeDirectoriesSync(path),
+  mkdir: makeDirectoriesAtOnce,
   link: async (path, to) => fs.linkSync(path, to),
   rename: async (path, to) => fs.renameSync(path, to),
   rmdir: async (path) => fs.rmdirSync(path),
   unlink: async (path) => fs.unlinkSync(path),
   open: async (path, flags, mode) => new LocalFile(fs.openSync(path, flags, mode)),
   writeNew: async (path, text) => fs.writeFileSync(path, text, { flag: "wx" }),
+  readStart: async (path, mostBytes) => {
+    const file = fs.openSync(path, readFlags);
+    try {
+      const buffer = Buffer.alloc(mostBytes);
+      return buffer.toString("latin1", 0, fs.readSync(file, buffer));
+    } finally {
+      fs.closeSync(file);
+    }
+  },
 };
 
 /** Of a disk: whatever changes something waits for its journal, and that for a disk which may stand still, or be reached by a network. */
@@ -133,6 +153,7 @@ const onDisk: VolumeCalls = {
   lstat: immediate.lstat,
   lstatExactly: immediate.lstatExactly,
   readdir: immediate.readdir,
+  readStart: immediate.readStart,
 };
 
 /** The calls for a volume. */

@@ -24,7 +24,7 @@ import type { Digest } from "../oci/types.ts";
 import type { Verified } from "../store/partial.ts";
 import { storageError } from "../store/storage-error.ts";
 import { tuning } from "./tuning.ts";
-import { makeDirectoriesSync } from "../store/make-directories.ts";
+import { makeDirectoriesAtOnce } from "../store/make-directories.ts";
 import { writeAll } from "./write-all.ts";
 
 /** What is to become of an archive. */
@@ -97,7 +97,7 @@ export async function unpackArchive(
         if (!isWanted(path) && !mayBeLone) continue;
         let file: UnpackedFile | undefined;
         try {
-          directories.make(dirname(path));
+          await directories.make(dirname(path));
           file = new UnpackedFile(join(directory, path), files);
           for await (const chunk of entry.content) file.write(chunk);
           const digest = await file.finish((written) => verified.set(path, written));
@@ -145,9 +145,11 @@ class Directories {
     this.#root = root;
   }
 
-  make(path: string): void {
+  async make(path: string): Promise<void> {
     if (this.#made.has(path)) return;
-    onVolume(() => makeDirectoriesSync(join(this.#root, path)));
+    await makeDirectoriesAtOnce(join(this.#root, path)).catch((error: unknown) => {
+      throw storageError(error, doing);
+    });
     this.#made.add(path);
   }
 }

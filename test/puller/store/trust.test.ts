@@ -1,7 +1,7 @@
 // When a file that is there is believed, and when it is not although its bytes may be right.
 
 import { spawnSync } from "node:child_process";
-import {
+import fs, {
   chmodSync,
   chownSync,
   closeSync,
@@ -19,11 +19,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import type * as Files from "node:fs";
 import type * as FilePromises from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { blobPath, type StoreLayout } from "../../../puller/store/layout.ts";
 import { openStore } from "../../../puller/store/open-store.ts";
 import { hasContent, isTrusted, stamp, stampedFile, trustedBlob } from "../../../puller/store/trust.ts";
@@ -35,7 +34,6 @@ const hooks = vi.hoisted(() => ({
   beforeOpen: (_path: string): void => undefined,
   onOpen: async (_path: string): Promise<void> => undefined,
   readBytes: 0,
-  blocking: 0,
 }));
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof FilePromises>();
@@ -60,17 +58,6 @@ vi.mock("node:fs/promises", async (original) => {
     },
   };
 });
-vi.mock("node:fs", async (original) => {
-  const real = await original<typeof Files>();
-  return {
-    ...real,
-    openSync: (...args: Parameters<typeof real.openSync>) => {
-      hooks.blocking += 1;
-      return real.openSync(...args);
-    },
-  };
-});
-
 const bytes = noise("trust", 20_000);
 const content = { digest: digestOf(bytes), sizeBytes: bytes.length };
 const { signal } = new AbortController();
@@ -215,12 +202,15 @@ test("the right blob that another puller puts there while a damaged one is taken
 test("stamps on a file server, which may hang, are not read by calls that block", async () => {
   put();
   await stamp(layout, blob, content, lstatSync(blob, { bigint: true }));
-  hooks.blocking = 0;
+  const blocking = vi.spyOn(fs, "openSync");
+  onTestFinished(() => {
+    blocking.mockRestore();
+  });
   expect(await isTrusted({ ...layout, isLocal: true }, blob, content, signal)).toBe(true);
-  expect(hooks.blocking).toBe(1);
+  expect(blocking).toHaveBeenCalledTimes(1);
   expect(await isTrusted({ ...layout, isLocal: false }, blob, content, signal)).toBe(true);
   expect(await stampedFile({ ...layout, isLocal: false }, blob, content)).toBeDefined();
-  expect(hooks.blocking).toBe(1);
+  expect(blocking).toHaveBeenCalledTimes(1);
 });
 
 test("a stamp that is a link is none, wherever it leads to, nor is that of another file", async () => {

@@ -2,7 +2,7 @@ import fs, { constants, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { makeDirectories, makeDirectoriesSync } from "../../../puller/store/make-directories.ts";
+import { makeDirectories, makeDirectoriesAtOnce } from "../../../puller/store/make-directories.ts";
 import { callsOn, type VolumeCalls, type VolumeFile } from "../../../puller/store/volume-calls.ts";
 
 const { O_CREAT, O_EXCL, O_RDWR } = constants;
@@ -42,6 +42,8 @@ async function useAll(calls: VolumeCalls): Promise<void> {
   await file.close();
   await calls.link(place("file"), place("a", "linked"));
   await calls.writeNew(place("a", "note"), "text");
+  expect(await calls.readStart(place("a", "note"), 9)).toBe("text");
+  expect(await calls.readStart(place("a", "note"), 3)).toBe("tex");
   await calls.rename(place("a", "note"), place("a", "renamed"));
   expect((await calls.readdir(place("a"))).sort()).toEqual(["b", "linked", "renamed"]);
   expect((await calls.lstat(place("a", "linked"))).nlink).toBe(2);
@@ -72,6 +74,16 @@ describe.each([
     ["rename", "ENOENT", async (path) => calls.rename(path, place("x"))],
     ["open", "ENOENT", async (path) => calls.open(path, O_RDWR, 0)],
     ["open of what is there", "EEXIST", async () => calls.open(directory, O_RDWR | O_CREAT | O_EXCL, 0)],
+    ["readStart", "ENOENT", async (path) => calls.readStart(path, 1)],
+    ["readStart of a directory", "EISDIR", async () => calls.readStart(directory, 1)],
+    [
+      "readStart of a link",
+      "ELOOP",
+      async () => {
+        fs.symlinkSync(directory, place("link"));
+        return calls.readStart(place("link"), 1);
+      },
+    ],
     ["writeNew of what is there", "EEXIST", async () => calls.writeNew(directory, "text")],
     ["mkdir below a file", "ENOTDIR", async () => calls.mkdir(join(import.meta.filename, "x"))],
   ])("%s fails with %s, as a promise", async (_call, code, call) => {
@@ -100,7 +112,11 @@ describe.each([
 
 test.each([
   ["on a file server, which may hang, no call is", onServer, []],
-  ["on a disk, whose journal may stand still, looks alone are", onDisk, ["lstatSync", "readdirSync"]],
+  [
+    "on a disk, whose journal may stand still, looks alone are",
+    onDisk,
+    ["closeSync", "lstatSync", "openSync", "readSync", "readdirSync"],
+  ],
 ])("%s made at once: that would hold up the thread that hears signals", async (_name, medium, atOnce) => {
   const names = Object.keys(fs).filter(
     (name) => name.endsWith("Sync") && typeof fs[name as "lstatSync"] === "function",
@@ -112,7 +128,7 @@ test.each([
 
 describe.each([
   ["handed over", makeDirectories],
-  ["at once", async (path: string) => makeDirectoriesSync(path)],
+  ["at once", makeDirectoriesAtOnce],
 ])("directories with their parents, %s", (_name, make) => {
   test("are made, and are no error where they are", async () => {
     await make(place("a", "b", "c"));
