@@ -2,6 +2,7 @@
 
 import { KubeError } from "./errors.ts";
 import { resourcePath, type KubeReader } from "./client.ts";
+import { watchLines } from "./watch-lines.ts";
 import type { CacheChange, KubeObject, ObjectCache, ObjectKey, Resource } from "./types.ts";
 
 export type ListWatchOptions<T extends KubeObject> = {
@@ -30,9 +31,6 @@ export type ListWatchOptions<T extends KubeObject> = {
 
 /** Reflector constants of client-go: 0.8 s, doubled up to 30 s, with full jitter on top. */
 const backoff = { firstMs: 800, lastMs: 30_000 };
-/** Longest line of a watch: an object is at most 1.5 MiB in etcd, more as JSON. */
-const maxLineBytes = 16 * 1024 * 1024;
-
 /** A watch that ends sooner did not work, milliseconds. */
 const shortWatchMs = 1_000;
 /** After so many failures in a row a watch is not resumed any more: what breaks it may stand in its way each time. */
@@ -161,7 +159,6 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
             limit: String(pageSize),
             ...(labelSelector === undefined ? {} : { labelSelector }),
             ...(fieldSelector === undefined ? {} : { fieldSelector }),
-            ...(fieldSelector === undefined ? {} : { fieldSelector }),
             ...(token === undefined ? {} : { continue: token }),
           },
           signal,
@@ -255,7 +252,11 @@ export class ListWatch<T extends KubeObject> implements ObjectCache<T> {
       throw error;
     }
     try {
-      for await (const line of lines(stream.body, this.#options.inactivityTimeoutMs ?? 120_000, signal)) {
+      for await (const line of watchLines(
+        stream.body,
+        this.#options.inactivityTimeoutMs ?? 120_000,
+        signal,
+      )) {
         this.#lastContactMs = performance.now();
         if (this.#take(JSON.parse(line) as WatchEvent<T>) === "expired") return "expired";
       }
@@ -361,58 +362,4 @@ async function sleep(ms: number, signal: AbortSignal): Promise<void> {
     }
     signal.addEventListener("abort", done, { once: true });
   });
-}
-
-/** Lines of a body, cut at bytes so that a character split between chunks stays whole; fails when nothing comes for too long. */
-async function* lines(
-  body: AsyncIterable<Uint8Array>,
-  inactivityTimeoutMs: number,
-  signal: AbortSignal,
-): AsyncGenerator<string> {
-  let pending: Buffer[] = [];
-  let size = 0;
-  const chunks = body[Symbol.asyncIterator]();
-  for (;;) {
-    const next = await withTimeout(nextChunk(chunks), inactivityTimeoutMs);
-    if (next.done === true || signal.aborted) break;
-    let chunk = Buffer.from(next.value);
-    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10)) {
-      const line = Buffer.concat([...pending, chunk.subarray(0, end)]).toString("utf8");
-      pending = [];
-      size = 0;
-      chunk = chunk.subarray(end + 1);
-      if (line.trim() !== "") yield line;
-    }
-    if (chunk.length > 0) pending.push(chunk);
-    size += chunk.length;
-    if (size > maxLineBytes) throw new Error(`a watch line of more than ${maxLineBytes} bytes`);
-  }
-  // Half a line at the end means that the connection broke in it.
-  if (size > 0 && !signal.aborted)
-    throw new KubeError("unavailable", "the watch broke off in the middle of a line");
-}
-
-async function nextChunk(chunks: AsyncIterator<Uint8Array>): Promise<IteratorResult<Uint8Array>> {
-  try {
-    return await chunks.next();
-  } catch (error) {
-    throw new KubeError("unavailable", "the connection of a watch broke", { cause: error });
-  }
-}
-
-/** Bookmarks come every minute. Where they do not, more may be wrong than a connection, so the caller must list. */
-async function withTimeout<T>(promise: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      reject(new Error(`the watch sent nothing for ${ms / 1000} s`));
-    }, ms);
-  });
-  // The loser of the race is of no interest any more.
-  promise.catch(() => undefined);
-  try {
-    return await Promise.race([promise, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
