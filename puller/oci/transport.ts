@@ -3,7 +3,6 @@
 import { readFileSync } from "node:fs";
 import { X509Certificate } from "node:crypto";
 import { Readable } from "node:stream";
-import { rootCertificates } from "node:tls";
 import type { Dispatcher } from "undici";
 import { isSameOrigin, judgeUrl, type EgressContext } from "./egress.ts";
 import { AppError } from "./errors.ts";
@@ -124,7 +123,10 @@ function readAuthorities(files: readonly string[]): readonly string[] {
 
 /** Node's authorities with those of files; undefined: Node's alone. Fails with InvalidConfiguration. */
 export function trustedAuthorities(files: readonly string[]): string[] | undefined {
-  return files.length === 0 ? undefined : [...rootCertificates, ...readAuthorities(files)];
+  if (files.length === 0) return undefined;
+  // Loaded here: whoever asks by plain HTTP, or finds its model on the volume, does without.
+  const { rootCertificates } = process.getBuiltinModule("node:tls");
+  return [...rootCertificates, ...readAuthorities(files)];
 }
 
 /** Longest wait for a connection, milliseconds. */
@@ -145,7 +147,12 @@ export class Transport {
     this.#proxies = chooseProxies(options.environment);
     const { proxyFor } = this.#proxies;
     const make = (lookup?: typeof guardedLookup): ((url: URL) => Dispatcher) => {
-      const tls = { timeout: options.connectTimeoutMs, ...(ca === undefined ? {} : { ca }) };
+      // The image holds no HTTP/2. Here too: a proxy that is reached by TLS would be offered it.
+      const tls = {
+        timeout: options.connectTimeoutMs,
+        allowH2: false,
+        ...(ca === undefined ? {} : { ca }),
+      };
       const common = {
         connect: { ...tls, ...(lookup === undefined ? {} : { lookup: lookup as never }) },
         maxHeaderSize: limits.headerBytes,

@@ -3,7 +3,7 @@
 
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 import { fillCompileCache } from "./compile-cache.ts";
 
 const projectRoot = path.resolve(import.meta.dirname, "../..");
@@ -19,6 +19,20 @@ const entryPoints = [
 /** Packages that ask for `require` when they are loaded. */
 const banner =
   'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);';
+
+/**
+ * Node's HTTP/2, which undici loads with the rest although the puller never offers it: it would bring TLS with it, and cost every
+ * start that asks a registry by plain HTTP 15 ms. Undici takes it for a Node that was built without.
+ */
+const withoutHttp2: Plugin = {
+  name: "without HTTP/2",
+  setup: (bundle) => {
+    bundle.onResolve({ filter: /^node:http2$/ }, ({ path: name }) => ({ path: name, namespace: "absent" }));
+    bundle.onLoad({ filter: /./, namespace: "absent" }, () => ({
+      contents: 'throw new Error("the puller is built without HTTP/2");',
+    }));
+  },
+};
 
 /**
  * Bundles the puller into a directory, which is emptied first: main.js, the threads beside it, the code they share, package.json
@@ -43,6 +57,7 @@ export async function bundlePuller(directory: string): Promise<void> {
     legalComments: "inline",
     banner: { js: banner },
     metafile: true,
+    plugins: [withoutHttp2],
     logLevel: "warning",
   });
   await writeFile(

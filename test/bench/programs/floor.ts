@@ -6,11 +6,14 @@
 import { createHash } from "node:crypto";
 import { closeSync, fdatasync, fsyncSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { connect } from "node:net";
+import { mostWrittenBytes } from "../../../puller/transfer/write-all.ts";
 
 const [address = "", size = "", file = "", how] = process.argv.slice(2);
 const url = new URL(address);
 const sizeBytes = Number(size);
 const slab = Buffer.alloc(1024 * 1024, 0x5a);
+/** Written at once: more takes longer. */
+const portion = slab.subarray(0, mostWrittenBytes);
 
 /** CPU time of this process while `work` runs, seconds. */
 async function cpuSecondsOf(work: () => Promise<void> | void): Promise<number> {
@@ -70,8 +73,8 @@ function hash(): void {
 
 function write(): void {
   const handle = openSync(file, "w");
-  for (let left = sizeBytes; left > 0; left -= slab.length) {
-    writeSync(handle, slab, 0, Math.min(left, slab.length));
+  for (let left = sizeBytes; left > 0; left -= portion.length) {
+    writeSync(handle, portion, 0, Math.min(left, portion.length));
   }
   closeSync(handle);
 }
@@ -83,8 +86,8 @@ async function writeDurably(): Promise<void> {
   const handle = openSync(file, "w");
   let syncing: Promise<void> | undefined;
   let unsynced = 0;
-  for (let left = sizeBytes; left > 0; left -= slab.length) {
-    unsynced += writeSync(handle, slab, 0, Math.min(left, slab.length));
+  for (let left = sizeBytes; left > 0; left -= portion.length) {
+    unsynced += writeSync(handle, portion, 0, Math.min(left, portion.length));
     if (unsynced < syncEveryBytes) continue;
     await syncing;
     unsynced = 0;
