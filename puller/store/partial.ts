@@ -81,28 +81,25 @@ export class Partial {
     fresh?: Partial,
   ): Promise<Partial> {
     let best: Partial | undefined;
-    try {
-      for (const found of orphans ?? (await lookForPartials(layout, descriptor.digest)).orphans) {
-        const partial = await Partial.#takeOver(layout, descriptor, found);
-        if (partial === undefined) continue;
-        const [more, less] =
-          best === undefined || partial.#map.doneBytes() > best.#map.doneBytes()
-            ? [partial, best]
-            : [best, partial];
-        await less?.discard();
-        best = more;
-      }
-    } catch (error) {
-      await best?.keep();
-      await fresh?.discard();
-      throw error;
+    for (const found of orphans ?? (await lookForPartials(layout, descriptor.digest)).orphans) {
+      const partial = await Partial.#takeOver(layout, descriptor, found);
+      if (partial === undefined) continue;
+      const [more, less] =
+        best === undefined || partial.#map.doneBytes() > best.#map.doneBytes()
+          ? [partial, best]
+          : [best, partial];
+      await less?.discard();
+      best = more;
     }
     if (best === undefined) return fresh ?? Partial.create(layout, descriptor);
     await fresh?.discard();
     return best;
   }
 
-  /** Undefined when another process was quicker, or when nothing of it can be believed. Where it fails, the file stays for another process. */
+  /**
+   * Undefined when another process was quicker, when nothing of it can be believed, or when the disk fails at it: one bad place is no
+   * reason to fail every pull of a blob from here on. The file stays then: what failed may be a file server that comes back.
+   */
   static async #takeOver(
     layout: StoreLayout,
     descriptor: Descriptor,
@@ -124,22 +121,24 @@ export class Partial {
         // Of a copy that failed, such as for lack of room, copyFile leaves nothing.
         return undefined;
       }
-      return await onVolume(`reading a partial file of ${descriptor.digest}`, async () => {
-        if (!(await makeWritable(own))) {
-          await unlink(own).catch(() => undefined);
-          return undefined;
-        }
-        handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
-        const { size } = await handle.stat();
-        const map = before ?? (await believed(handle, descriptor, size, isSameBoot));
-        if (map === undefined || map.doneBytes() === 0) {
-          await unlink(own).catch(() => undefined);
-          return undefined;
-        }
-        const partial = new Partial(layout, descriptor, own, handle, map);
-        if (partial.journalOffset !== undefined) await adoptJournal(handle, descriptor, map);
-        return (taken = partial);
-      });
+      if (!(await makeWritable(own))) {
+        await unlink(own).catch(() => undefined);
+        return undefined;
+      }
+      handle = await open(own, constants.O_RDWR | constants.O_NOFOLLOW);
+      const { size } = await handle.stat();
+      const map = before ?? (await believed(handle, descriptor, size, isSameBoot));
+      if (map === undefined || map.doneBytes() === 0) {
+        await unlink(own).catch(() => undefined);
+        return undefined;
+      }
+      const partial = new Partial(layout, descriptor, own, handle, map);
+      if (partial.journalOffset !== undefined) await adoptJournal(handle, descriptor, map);
+      return (taken = partial);
+    } catch {
+      // Of a copy there is another one.
+      if (how === "copy") await unlink(own).catch(() => undefined);
+      return undefined;
     } finally {
       if (taken === undefined) {
         await handle?.close().catch(() => undefined);

@@ -9,6 +9,8 @@ const leastReadBytes = 16 * 1024;
  * that it is at most this much behind or ahead of its limit.
  */
 const leastToReadBytes = 24 * 1024;
+/** A lane can have at least so much, bytes: one that takes a few bytes now and then is not told to pause after each of them. */
+const leastCeiling = leastToReadBytes + leastReadBytes;
 /** Each connection has at least this part of a limit, bytes per second: servers turn away from one that is read more slowly. */
 const leastOfLane = 512 * 1024;
 /**
@@ -18,7 +20,7 @@ const leastOfLane = 512 * 1024;
 const mostUnusedSeconds = 0.2;
 const mostUnused = (bytesPerSecond: number, lanes: number): number =>
   // A number of 32 bits.
-  Math.min(2 ** 30, lanes * leastToReadBytes + Math.floor(bytesPerSecond * mostUnusedSeconds));
+  Math.min(2 ** 30, lanes * leastCeiling + Math.floor(bytesPerSecond * mostUnusedSeconds));
 /** What a lane may have besides what it needs grows at once with what it reads, and shrinks by this from refill to refill. */
 const shrinking = 0.9;
 
@@ -98,11 +100,7 @@ export class Allowance {
     };
     const ceilings = levels.map((level, lane) => {
       const read = (this.#given[lane] ?? 0) - level;
-      return Math.max(
-        leastToReadBytes,
-        2 * read,
-        Math.floor((this.#ceilings[lane] ?? this.#most) * shrinking),
-      );
+      return Math.max(leastCeiling, 2 * read, Math.floor((this.#ceilings[lane] ?? this.#most) * shrinking));
     });
     const room = (lane: number): number =>
       (inUse.has(lane) ? (ceilings[lane] ?? 0) : 0) - (levels[lane] ?? 0);

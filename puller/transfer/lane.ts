@@ -45,7 +45,8 @@ export class OpenBlob {
     const position = map.start(piece) + done;
     if (this.#hash !== undefined && position !== this.#hashedBytes)
       throw new Error("bytes out of order on a lane that hashes");
-    // Part by part, while the processor's own cache has it.
+    // Part by part, while the processor's own cache has it. After a write that fails the hash may be ahead of the map: the blob is
+    // given up then, since no failure of a volume is tried again.
     writeAll(this.descriptor, bytes, position, "writing a blob", (part) => {
       this.#hash?.update(part);
       this.#hashedBytes += part.length;

@@ -24,7 +24,7 @@ import {
 } from "node:fs";
 import type * as FilePromises from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { noise, pieceBytes } from "../pull/small-pulls.ts";
 import type { Descriptor } from "../../../puller/oci/types.ts";
@@ -153,7 +153,7 @@ test.each<[string, (handle: FilePromises.FileHandle, fail: () => Promise<never>)
   ["its journal", (handle, fail) => Object.assign(handle, { read: fail })],
   ["what of it is believed", (handle, fail) => Object.assign(handle, { write: fail })],
 ])(
-  "where a disk fails at %s, nothing of those taken over stays open or counts as written to, and both files are there",
+  "where a disk fails at %s of one, the pull goes on without it, it stays, and is neither open nor counts as written to",
   async (_name, breakIt) => {
     const directory = ingestDirectory(layout, largeDescriptor.digest);
     mkdirSync(directory, { recursive: true });
@@ -164,20 +164,32 @@ test.each<[string, (handle: FilePromises.FileHandle, fail: () => Promise<never>)
     for (const letter of ["1", "2"])
       copyFileSync(join(directory, first.name), join(directory, `${letter.repeat(16)}-${dead}.part`));
     rmSync(join(directory, first.name));
-    let taken = 0;
+    const fresh = await Partial.create(layout, largeDescriptor);
+    let [taken, breaksFrom] = [0, 2];
     hooks.beforeOpen = (_path, flags) => {
-      if ((flags & constants.O_RDWR) !== 0 && (taken += 1) === 2)
+      if ((flags & constants.O_RDWR) !== 0 && (taken += 1) >= breaksFrom)
         hooks.afterOpen = (handle) => {
           breakIt(handle, async () => Promise.reject(Object.assign(new Error("lost"), { code: "EIO" })));
         };
     };
-    const fresh = await Partial.create(layout, largeDescriptor);
-    taken = 0;
-    await expect(Partial.adopt(layout, largeDescriptor, undefined, fresh)).rejects.toMatchObject({
-      code: "StorageFailed",
-    });
+    const best = await Partial.adopt(layout, largeDescriptor, undefined, fresh);
     expect(taken).toBe(2);
-    expect(openBelow(directory)).toEqual([]);
+    expect(best.doneBytes).toBe(pieceBytes);
+    expect(openBelow(directory)).toEqual([join(directory, best.name)]);
+    await best.keep();
+    const left = readdirSync(directory);
+    expect(left).toHaveLength(2);
+    // Another process, for which neither can be read: afresh.
+    for (const [index, name] of left.entries())
+      renameSync(join(directory, name), join(directory, `${String(index).repeat(16)}-${dead}.part`));
+    hooks.afterOpen = () => undefined;
+    breaksFrom = Number.POSITIVE_INFINITY;
+    const anew = await Partial.create(layout, largeDescriptor);
+    [taken, breaksFrom] = [0, 1];
+    expect(await Partial.adopt(layout, largeDescriptor, undefined, anew)).toBe(anew);
+    expect(taken).toBe(2);
+    expect(openBelow(directory)).toEqual([join(directory, anew.name)]);
+    await anew.discard();
     expect(await lookForPartials(layout, largeDescriptor.digest)).toEqual({ orphans: [], living: [] });
     expect(readdirSync(directory)).toHaveLength(2);
   },
@@ -252,10 +264,30 @@ test("nor one that is put there after it was made writable", async () => {
     rmSync(opened);
     symlinkSync(outside, opened);
   };
-  await expect(
-    Partial.adopt(layout, descriptor, [{ path, how: "rename", isSameBoot: true, allocatedBytes: 0 }]),
-  ).rejects.toMatchObject({ code: "StorageFailed", context: { errno: "ELOOP" } });
+  const partial = await Partial.adopt(layout, descriptor, [
+    { path, how: "rename", isSameBoot: true, allocatedBytes: 0 },
+  ]);
+  expect(partial.doneBytes).toBe(0);
+  await partial.append(content);
+  await partial.discard();
   expect(readFileSync(outside).equals(before)).toBe(true);
+});
+
+test("a copy that cannot be read leaves nothing: there is what it was copied from", async () => {
+  const path = partialOf(dead);
+  hooks.beforeOpen = (_path, flags) => {
+    if ((flags & constants.O_RDWR) === 0 || (flags & constants.O_CREAT) !== 0) return;
+    hooks.afterOpen = (handle) => {
+      hooks.afterOpen = () => undefined;
+      handle.stat = async () => Promise.reject(Object.assign(new Error("lost"), { code: "EIO" }));
+    };
+  };
+  const partial = await Partial.adopt(layout, descriptor, [
+    { path, how: "copy", isSameBoot: true, allocatedBytes: 0 },
+  ]);
+  expect(partial.doneBytes).toBe(0);
+  expect(readdirSync(dirname(path)).toSorted()).toEqual([basename(path), partial.name].toSorted());
+  await partial.discard();
 });
 
 test("a pipe with the name of another machine's is not opened: that would wake whoever waits for its other end", async () => {

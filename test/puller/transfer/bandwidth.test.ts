@@ -165,11 +165,25 @@ describe("a limit of bytes per second", () => {
     for (let nowMs = 1; nowMs <= 3_000; nowMs += 1) bytes += refill(nowMs, 0);
     expect(bytes).toBeGreaterThanOrEqual(9_998);
     expect(bytes).toBeLessThanOrEqual(9_999);
-    expect(refill(1e9, 0)).toBe(24 * KiB + 666);
+    expect(refill(1e9, 0)).toBe(40 * KiB + 666);
     // What is unused has 32 bits, and so has what is added to it.
     expect(refillAt(1e12, 0)(1e9, 0)).toBe(2 ** 30);
   });
 
+  test("lets a lane read at any time that gets a few bytes now and then: a server that drips is seen to do so", () => {
+    const inUse = new Set([0, 1]);
+    for (const other of [0, 400 * KiB]) {
+      const allowance = new Allowance(MiB, 2, 0);
+      for (let nowMs = 0; nowMs < 5_000; nowMs += 5) {
+        if (nowMs % 20 === 0) allowance.refill(nowMs, inUse);
+        if (nowMs < 1_000) continue;
+        expect(mayRead(Atomics.load(allowance.of(0), 0)), `at ${nowMs} ms`).toBe(true);
+        Atomics.sub(allowance.of(0), 0, 20);
+        if (mayRead(Atomics.load(allowance.of(1), 0)))
+          Atomics.sub(allowance.of(1), 0, Math.floor(other / 200));
+      }
+    }
+  });
   test("never takes back what it gave", () => {
     fc.assert(
       fc.property(
