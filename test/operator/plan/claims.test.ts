@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
 import { planModel, type Plan } from "../../../operator/plan/plan.ts";
@@ -10,7 +10,7 @@ import { readClaims, readCluster, readModels } from "../../../operator/plan/read
 import { modelDefinition } from "../../../operator/validation/definition.ts";
 import { modelValidator } from "../../../operator/validation/validate-model.ts";
 import { inputOf } from "../selection/golden-cases.ts";
-import { planDirectory, type PlanDirectory } from "./run-plan.ts";
+import { planDirectory } from "./run-plan.ts";
 
 const validate = modelValidator(modelDefinition());
 const { facts, nodes } = inputOf({ nodes: [{ is: "cpu-32" }] });
@@ -246,16 +246,9 @@ test("where nobody tells claims, only a Model that asks for one hears of it", ()
 });
 
 describe("of the command", () => {
-  let directory: PlanDirectory | undefined;
-  beforeAll(() => {
-    directory = planDirectory();
-  });
-  afterAll(() => {
-    directory?.remove();
-  });
+  const { file, plan } = planDirectory();
 
   test("a claim that is not there ends with 1, and an example with its claim beside the Models is planned", () => {
-    const { file, plan } = directory as PlanDirectory;
     const example = readFileSync(
       join(import.meta.dirname, "../../../docs/examples/shared-claim.yaml"),
       "utf8",

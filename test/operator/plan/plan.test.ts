@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import type { Model } from "../../../operator/api/model.ts";
 import { planAll } from "../../../operator/plan/plan-all.ts";
@@ -26,7 +26,7 @@ const model = {
 };
 
 describe("ocimodel plan", () => {
-  const { file, plan, remove } = planDirectory();
+  const { file, plan } = planDirectory();
   let given: readonly string[] = [];
   beforeAll(() => {
     given = [
@@ -36,9 +36,6 @@ describe("ocimodel plan", () => {
       "--facts",
       file("facts.json", [...facts.values()], true),
     ];
-  });
-  afterAll(() => {
-    remove();
   });
 
   test("says what is chosen, where, and why not the others", () => {

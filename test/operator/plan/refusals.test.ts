@@ -1,6 +1,6 @@
 // What `ocimodel plan` says of input that it cannot take: the value, and the remedy.
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { inspectTable } from "../../../puller/inspect-table.ts";
 import { inputOf } from "../selection/golden-cases.ts";
@@ -21,7 +21,7 @@ const model = {
 };
 
 describe("ocimodel plan", () => {
-  const { path, file, plan, remove } = planDirectory();
+  const { path, file, plan } = planDirectory();
   let given: readonly string[] = [];
   beforeAll(() => {
     given = [
@@ -30,9 +30,6 @@ describe("ocimodel plan", () => {
       "--facts",
       file("facts.json", [...facts.values()], true),
     ];
-  });
-  afterAll(() => {
-    remove();
   });
 
   test.each<[string, readonly string[], string]>([
@@ -93,7 +90,7 @@ describe("ocimodel plan", () => {
       FACTS: given[3] ?? "",
       EMPTY: file("empty.yaml", ""),
       BROKEN: file("broken.yaml", "a: [1"),
-      DIRECTORY: path,
+      DIRECTORY: path(),
       TABLE: file("table.txt", inspectTable([])),
       NODE_TABLE: file("nodes.txt", "NAME    STATUS   ROLES    AGE\na       Ready    <none>   1d\n"),
       TEXT: file("text.yaml", {

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterAll, beforeAll } from "vitest";
 import { stringify } from "yaml";
 import { compiledProgram, compiledProgramEnvironment } from "../../compiled/compiled-puller.ts";
 import { nodeBinary } from "../../images/app-context.ts";
@@ -11,17 +12,23 @@ import { nodeBinary } from "../../images/app-context.ts";
 export type PlanRun = { readonly code: number | null; readonly out: string; readonly err: string };
 
 export type PlanDirectory = {
-  readonly path: string;
+  readonly path: () => string;
   /** Writes a file there, a value as YAML or JSON; returns its path. */
   readonly file: (name: string, value: unknown, asJson?: boolean) => string;
   readonly plan: (args: readonly string[], input?: string) => PlanRun;
-  readonly remove: () => void;
 };
 
+/** The directory of a suite. It is made before the first of its tests that runs, so that a suite of which none does leaves nothing behind. */
 export function planDirectory(): PlanDirectory {
-  const path = mkdtempSync(join(tmpdir(), "ocimodel-plan-"));
+  let path = "";
+  beforeAll(() => {
+    path = mkdtempSync(join(tmpdir(), "ocimodel-plan-"));
+  });
+  afterAll(() => {
+    if (path !== "") rmSync(path, { recursive: true, force: true });
+  });
   return {
-    path,
+    path: () => path,
     file: (name, value, asJson = false) => {
       const text = typeof value === "string" ? value : asJson ? JSON.stringify(value) : stringify(value);
       writeFileSync(join(path, name), text);
@@ -43,9 +50,6 @@ export function planDirectory(): PlanDirectory {
         },
       );
       return { code: status, out: stdout, err: stderr };
-    },
-    remove: () => {
-      rmSync(path, { recursive: true, force: true });
     },
   };
 }

@@ -132,12 +132,15 @@ export class Rig {
     await this.heartbeat(name);
     // Admission taints every new node as not ready.
     const patch = { spec: { taints: [] } };
-    await this.#api.ask(
+    const { status, body } = await this.#api.ask(
       "PATCH",
       resourcePath(nodeResource, undefined, name),
       patch,
       "application/merge-patch+json",
     );
+    // Told here: later it would be pods that wait for a node until a test gives up.
+    if (status >= 300)
+      throw new Error(`the taints of node ${name} cannot be removed: ${status} ${body.message}`);
   }
 
   /** What a kubelet writes every few seconds. */
