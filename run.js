@@ -13,10 +13,12 @@ const { engines } = JSON.parse(readFileSync(new URL("package.json", import.meta.
 const needed = engines.node.replace(">=", "");
 const isOlder = needed.localeCompare(process.versions.node, "en", { numeric: true }) > 0;
 
+/** Each written at the end of an installation: by npm, pnpm, Yarn, and Yarn 1. */
+const marks = [".package-lock.json", ".modules.yaml", ".yarn-state.yml", ".yarn-integrity"];
+
 /** What is missing before any program can run; undefined: nothing. */
 function obstacle() {
-  // Written by npm at the end of an installation.
-  if (!existsSync(new URL("node_modules/.package-lock.json", import.meta.url)))
+  if (!marks.some((mark) => existsSync(new URL(`node_modules/${mark}`, import.meta.url))))
     return `nothing is installed in ${directory} yet; run "npm install" there, which brings the Node.js that is needed too (${needed} or newer; this one is ${process.versions.node})`;
   return isOlder
     ? `Node.js ${needed} or newer is needed, and this one is ${process.versions.node}; "npm run" takes the one that "npm install" has put into node_modules/.bin`

@@ -26,11 +26,14 @@ describe("run.js", () => {
   afterEach(() => {
     rmSync(directory, { recursive: true, force: true });
   });
-  const run = (node: string, isInstalled: boolean): { status: number | null; out: string; err: string } => {
+  const run = (
+    node: string,
+    mark = ".package-lock.json",
+  ): { status: number | null; out: string; err: string } => {
     writeFileSync(join(directory, "package.json"), JSON.stringify({ type: "module", engines: { node } }));
-    if (isInstalled) {
+    if (mark !== "") {
       mkdirSync(join(directory, "node_modules"));
-      writeFileSync(join(directory, "node_modules/.package-lock.json"), "{}");
+      writeFileSync(join(directory, "node_modules", mark), "");
     }
     const args = [join(directory, "run.js"), "program.ts", "plan", "--version"];
     const { status, stdout, stderr } = spawnSync(nodeBinary, args, { encoding: "utf8" });
@@ -42,12 +45,17 @@ describe("run.js", () => {
       expect(scripts[name]).toMatch(new RegExp(`^node run[.]js (puller|operator)/\\w+[.]ts$`));
   });
 
-  test("runs the program with its arguments", () => {
-    expect(run(engines.node, true)).toEqual({ status: 0, out: "plan,--version", err: "" });
+  test.each([
+    ["npm", ".package-lock.json"],
+    ["pnpm", ".modules.yaml"],
+    ["Yarn", ".yarn-state.yml"],
+    ["Yarn 1", ".yarn-integrity"],
+  ])("runs the program with its arguments after an installation by %s", (_name, mark) => {
+    expect(run(engines.node, mark)).toEqual({ status: 0, out: "plan,--version", err: "" });
   });
 
   test("says what to do before anything is installed", () => {
-    const { status, err } = run(engines.node, false);
+    const { status, err } = run(engines.node, "");
     expect(status).toBe(70);
     expect(err).toBe(
       `ocimodel: nothing is installed in ${directory}/ yet; run "npm install" there, which brings the Node.js that is needed too (${engines.node.slice(2)} or newer; this one is ${process.versions.node})\n`,
@@ -56,7 +64,7 @@ describe("run.js", () => {
 
   const [major] = process.versions.node.split(".");
   test.each([">=99.0", `>=${major}.1000`])("says which Node.js is needed: %s", (node) => {
-    const { status, err } = run(node, true);
+    const { status, err } = run(node);
     expect(status).toBe(70);
     expect(err).toContain(
       `Node.js ${node.slice(2)} or newer is needed, and this one is ${process.versions.node}; "npm run" takes`,
