@@ -27,7 +27,8 @@ Says what the operator would choose for Models, and why, without a cluster that 
                         what is free counts, and devices of DRA drivers; with persistentvolumeclaims, persistentvolumes and
                         storageclasses whether a Model has its volume, and on which nodes; limitranges and priorityclasses are
                         named where they change pods
-  -n, --namespace NAME  namespace of the Models, for those that state none; default: that of the kubeconfig's context, or default
+  -n, --namespace NAME  namespace of the Models, for those that state none; default: that of the kubeconfig's context, or default;
+                        with --nodes, of which no kubeconfig is read, default
   --kubeconfig FILE     ask this cluster for the same; without --nodes and --kubeconfig, that of KUBECONFIG
   --config FILE         the operator's configuration with its runtimes; default: the chart's llama.cpp and vllm
   --require-capacity    exit with 1 also where no node that fits has room for a pod now

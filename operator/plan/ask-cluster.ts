@@ -159,8 +159,7 @@ export async function openCluster(kubeconfig: string | undefined): Promise<Plann
       defaults: { limitRanges: limitRanges ?? [], priorityClasses: priorityClasses ?? [] },
     };
   };
-  return {
-    namespace: kubeConfig.getContextObject(kubeConfig.getCurrentContext())?.namespace ?? "default",
-    ask,
-  };
+  const { namespace = "" } = kubeConfig.getContextObject(kubeConfig.getCurrentContext()) ?? {};
+  // One that is written by hand may have an empty one, which for kubectl is none.
+  return { namespace: namespace === "" ? "default" : namespace, ask };
 }

@@ -71,7 +71,7 @@ const claimOfVolumeSchema = z.looseObject({
   kind: z.literal("PersistentVolumeClaim"),
   metadata: named.extend({
     labels: z.record(z.string(), z.coerce.string()).optional(),
-    ownerReferences: z.array(z.looseObject({})).optional(),
+    ownerReferences: z.array(z.looseObject({ apiVersion: z.string() })).optional(),
   }),
   spec: z
     .looseObject({

@@ -1,6 +1,6 @@
 // Where pods of a planned Model would keep it, and what its volume says of nodes: the operator's own functions on what was listed. Pure.
 
-import type { Model, StorageType } from "../api/model.ts";
+import { modelResource, type Model, type StorageType } from "../api/model.ts";
 import {
   claimLabelValue,
   makesClaim,
@@ -128,10 +128,13 @@ function judgedClaim(model: Model, cluster: VolumeCluster): Omit<PlannedStorage,
   };
 }
 
-/** The Model with the uid of the one of its name that owns the claim: a file that is to be applied states none. */
+/** The Model with the uid of the one of its name that owns the claim: a file that is to be applied states none. Other groups may have Models too. */
 function asOwner(model: Model, claim: Claim | undefined): Model {
   const owner = claim?.metadata.ownerReferences?.find(
-    ({ kind, name }) => kind === model.kind && name === model.metadata.name,
+    ({ apiVersion, kind, name }) =>
+      apiVersion.startsWith(`${modelResource.group}/`) &&
+      kind === modelResource.kind &&
+      name === model.metadata.name,
   );
   return owner === undefined ? model : { ...model, metadata: { ...model.metadata, uid: owner.uid } };
 }

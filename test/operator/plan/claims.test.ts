@@ -112,7 +112,14 @@ describe("a volume that pods could not have is refused", () => {
     [
       "a claim of the operator's name that is somebody else's",
       { type },
-      [ownedClaim({ kind: "StatefulSet", name: "llm", uid: "1" })],
+      [ownedClaim({ apiVersion: "apps/v1", kind: "StatefulSet", name: "llm", uid: "1" })],
+      "ClaimMismatch",
+      "belongs to something else",
+    ],
+    [
+      "a claim of a Model of the same name, of another group",
+      { type },
+      [ownedClaim({ apiVersion: "ml.example/v1", kind: "Model", name: "llm", uid: "1" })],
       "ClaimMismatch",
       "belongs to something else",
     ],
@@ -180,7 +187,7 @@ describe("a volume that pods would have is not", () => {
     [
       "one that it has made for the Model, of whose file nobody knows the uid",
       { type },
-      [ownedClaim({ kind: "Model", name: "llm", uid: "3f2a" })],
+      [ownedClaim({ apiVersion: "ocimodel.dev/v1", kind: "Model", name: "llm", uid: "3f2a" })],
       'claim "llm-store", 10Gi',
     ],
     [
