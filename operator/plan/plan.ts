@@ -33,7 +33,7 @@ import type { PersistentVolume } from "../reconcile/volume-nodes.ts";
 import { chooseVariant, type SelectionInput } from "../selection/choose-variant.ts";
 import type { Candidate, Choice, NearMiss } from "../selection/types.ts";
 import { unjudgedDefaults, type PodDefaults } from "./defaults.ts";
-import { inspectCommand } from "./inspect-command.ts";
+import { inspectCommand, inspectNeeds } from "./inspect-command.ts";
 import {
   asImageVolume,
   plannedImageVolume,
@@ -103,7 +103,12 @@ export type PlannedPlacement = {
 };
 
 /** Facts that nobody has given. */
-export type MissingFacts = { readonly reference: string; readonly command: string };
+export type MissingFacts = {
+  readonly reference: string;
+  readonly command: string;
+  /** What has to be given to the command besides, in words; empty: nothing. */
+  readonly needs: readonly string[];
+};
 
 export type Plan = {
   readonly model: string;
@@ -303,6 +308,7 @@ function missingFacts(
   return [...new Set(references)].map((reference) => ({
     reference,
     command: inspectCommand(spec, [reference]),
+    needs: inspectNeeds(spec),
   }));
 }
 

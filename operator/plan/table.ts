@@ -2,7 +2,7 @@
 
 import { formatBytes } from "../kube/quantity.ts";
 import type { ModelSpec } from "../api/model.ts";
-import { inspectCommand, inspectNeeds } from "./inspect-command.ts";
+import { inspectCommand } from "./inspect-command.ts";
 import type { Plan, PlannedVariant } from "./plan.ts";
 
 /** Columns padded to their widest cell; the last one runs free. */
@@ -27,8 +27,13 @@ function estimate(footprint: PlannedVariant["footprint"]): string {
   return `${devices > 1 ? `${devices} x ` : ""}${formatBytes(perDeviceBytes)}`;
 }
 
-/** The commands that tell what is missing, all of one kind at once, each into a file for --facts. */
-function remedy({ model, missing }: Plan, spec: ModelSpec): string {
+/** Where the Model is, if not in the default namespace, and its name; neither has a "/" or "_" of its own. */
+const qualified = ({ namespace = "default", model }: Plan, separator: "/" | "_"): string =>
+  namespace === "default" ? model : `${namespace}${separator}${model}`;
+
+/** The commands that tell what is missing, all of one kind at once, each into a file for --facts, which no other Model has. */
+function remedy(plan: Plan, spec: ModelSpec): string {
+  const { missing } = plan;
   const found = missing.filter(
     ({ reference }) => spec.variantsFrom !== undefined && reference === spec.source.reference,
   );
@@ -41,8 +46,10 @@ function remedy({ model, missing }: Plan, spec: ModelSpec): string {
         each.map(({ reference }) => reference),
       ),
     );
-  const files = commands.map((_, index) => `${model}-facts${index === 0 ? "" : `-${index + 1}`}.json`);
-  const besides = inspectNeeds(spec);
+  const files = commands.map(
+    (_, index) => `${qualified(plan, "_")}-facts${index === 0 ? "" : `-${index + 1}`}.json`,
+  );
+  const besides = missing[0]?.needs ?? [];
   return [
     `Facts are missing; get them, and plan again with ${files.map((file) => `--facts ${file}`).join(" ")}:`,
     ...commands.map((command, index) => `  ${command} > ${files[index]}`),
@@ -86,10 +93,9 @@ export function planTable(plan: Plan, spec: ModelSpec): string {
   const nearest = missed.length === 0 ? [] : [columns([["VARIANT", "NEAREST NODE", "LACKS"], ...missed])];
   const isChosen = plan.placements.length > 0;
   const isUndecided = plan.missing.length > 0;
-  const { namespace = "default" } = plan;
   // The message of the other reasons is what the table says of each variant.
   const none = plan.reason === "NoNodesYet" ? `: ${plan.message}` : "";
-  const head = `${namespace === "default" ? "" : `${namespace}/`}${plan.model}: ${
+  const head = `${qualified(plan, "/")}: ${
     plan.isPlaced
       ? plan.message
       : isUndecided

@@ -108,10 +108,19 @@ describe("ocimodel plan", () => {
         {
           reference: "registry.example/llm:8b-f16",
           command: "puller inspect --reference=registry.example/llm:8b-f16 --output=json",
+          needs: [],
         },
       ],
       placements: [{ variant: "q4" }],
     });
+    const secret = {
+      ...model,
+      spec: { ...model.spec, source: { ...model.spec.source, pullSecrets: [{ name: "cred" }] } },
+    };
+    const { out: needy } = plan(["-f", file("secret.yaml", secret), ...some, "--output", "json"]);
+    expect(JSON.parse(needy)).toMatchObject([
+      { missing: [{ needs: ["--docker-config FILE with the credentials of Secret cred"] }] },
+    ]);
     // What does not fit whatever is told goes before.
     const strict = {
       ...model,

@@ -147,14 +147,22 @@ describe("the command for missing facts", () => {
       },
       { known: new Map() },
     );
-    expect(table).toContain("with --facts llm-facts.json --facts llm-facts-2.json:");
+    expect(table).toContain("with --facts ai_llm-facts.json --facts ai_llm-facts-2.json:");
     expect(pasted(table)).toEqual([
       "inspect",
       "--reference=registry.example/llm",
       "--tags=8b-*",
       "--output=json",
     ]);
-    expect(table).toContain("--reference=registry.example/own:q4 --output=json > llm-facts-2.json");
+    expect(table).toContain("--reference=registry.example/own:q4 --output=json > ai_llm-facts-2.json");
+  });
+
+  test("writes into a file that no Model of another namespace has", () => {
+    const input = { facts: new Map(), nodes: [], runtimes: defaultRuntimes, name: "llm", spec: { source } };
+    const files = ["a", "b", "default"].map(
+      (namespace) => / > (\S+)$/m.exec(planTable(planModel({ ...input, namespace }), input.spec))?.[1],
+    );
+    expect(files).toEqual(["a_llm-facts.json", "b_llm-facts.json", "llm-facts.json"]);
   });
 
   test.each(["plain", "two words", "it's", '$HOME `id` "x" \\', "8b-*", ""])(
