@@ -43,6 +43,13 @@ import {
   type PlannedStorage,
 } from "./storage.ts";
 
+/** What a volume of a pod comes from. */
+export type VolumeObjects = {
+  readonly claims: readonly Claim[];
+  readonly volumes: readonly PersistentVolume[];
+  readonly classes: readonly StorageClass[];
+};
+
 /** The cluster as far as a choice depends on it. */
 export type PlannedCluster = {
   readonly nodes: readonly Node[];
@@ -52,12 +59,8 @@ export type PlannedCluster = {
   readonly pods?: readonly ScheduledPod[];
   /** Claims to such devices; they count beside pods, as for the operator. */
   readonly claims?: readonly ResourceClaim[];
-  /** Claims of volumes of the Models' namespaces, and what they are bound to or will be made by; absent: not looked at. */
-  readonly storage?: {
-    readonly claims: readonly Claim[];
-    readonly volumes?: readonly PersistentVolume[];
-    readonly classes?: readonly StorageClass[];
-  };
+  /** Claims of volumes of the Models' namespaces, and what they are bound to or will be made by; each absent: not told. */
+  readonly storage?: Partial<VolumeObjects>;
   /** Claims of volumes that are applied with the Models. */
   readonly appliedClaims?: readonly Claim[];
   /** What the API server adds to pods; absent: not looked at. */

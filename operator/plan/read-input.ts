@@ -235,8 +235,8 @@ export function readClaims(text: string, file: string, namespace = "default"): r
 
 /**
  * Nodes as `kubectl get nodes -o yaml` prints them, in one file or several, and beside them ResourceSlices, pods, ResourceClaims, claims, volumes and classes
- * of storage, LimitRanges and PriorityClasses, if it was asked for these too. Pods count only where there are some: a file without any says nothing about what is free;
- * nor does one without anything of storage about that.
+ * of storage, LimitRanges and PriorityClasses, if it was asked for these too. Of pods, claims, volumes and classes each counts only where there are some: files
+ * without any say nothing about them, since nobody may have asked.
  */
 export function readCluster(
   files: readonly { readonly text: string; readonly file: string }[],
@@ -248,15 +248,12 @@ export function readCluster(
   const storage = { claims: [] as Claim[], volumes: [] as PersistentVolume[], classes: [] as StorageClass[] };
   const limitRanges: KubeObject[] = [];
   const priorityClasses: PriorityClass[] = [];
-  let isStorageTold = false;
   const given = files.flatMap(({ text, file }) =>
     documents(text, file).map((value, index) => ({ value, index, file })),
   );
   for (const { value, index, file } of given) {
     const { kind } = object.safeParse(value).data ?? {};
     const read = <T>(schema: z.ZodType): T => checked(schema, value, file, index) as T;
-    isStorageTold ||=
-      kind === "PersistentVolumeClaim" || kind === "PersistentVolume" || kind === "StorageClass";
     if (kind === "ResourceSlice") slices.push(read(sliceSchema));
     else if (kind === "Pod") pods.push(read(podSchema));
     else if (kind === "ResourceClaim") claims.push(read(claimSchema));
@@ -277,7 +274,12 @@ export function readCluster(
     claims,
     defaults: { limitRanges, priorityClasses },
     ...(pods.length === 0 ? {} : { pods }),
-    ...(isStorageTold ? { storage } : {}),
+    // Neither is a claim missing where classes alone are told, nor a class where claims alone are.
+    storage: {
+      ...(storage.claims.length === 0 ? {} : { claims: storage.claims }),
+      ...(storage.volumes.length === 0 ? {} : { volumes: storage.volumes }),
+      ...(storage.classes.length === 0 ? {} : { classes: storage.classes }),
+    },
   };
 }
 

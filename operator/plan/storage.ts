@@ -93,7 +93,7 @@ export function planStorage(
   const chosen = chooseStorage(model, possibleStorage(model, claimsOf(model, cluster)));
   const type = chosen?.type ?? "Ephemeral";
   const why =
-    cluster.storage === undefined
+    cluster.storage?.claims === undefined && type !== "NodeCache"
       ? "Auto, unless the namespace has a node cache, which is taken then; no claims are told"
       : (chosen?.reason ?? "nothing else is possible");
   if (!usesClaim(resolved)) return { type, message: why };
@@ -103,29 +103,26 @@ export function planStorage(
 
 /** What the operator would say of the claim of a Model whose storage is resolved. */
 function judgedClaim(model: Model, cluster: VolumeCluster): Omit<PlannedStorage, "type"> {
-  const { storage } = cluster;
   const name = wantedClaimName(model);
   const claim = claimsOf(model, cluster).find(({ metadata }) => metadata.name === name);
   const shown = JSON.stringify(name);
-  if (storage === undefined && claim === undefined)
+  if (claim === undefined && cluster.storage?.claims === undefined && !makesClaim(model))
     return {
-      message: makesClaim(model)
-        ? `the operator makes claim ${shown}; no storage classes are told, so whether one provides it is not known; give them by --nodes`
-        : `no claims are told, so whether ${name === undefined ? "the namespace has a node cache" : `claim ${shown} is there`} is not known; give them by --nodes`,
+      message: `no claims are told, so whether ${name === undefined ? "the namespace has a node cache" : `claim ${shown} is there`} is not known; give them by --nodes`,
     };
   const observed = { model: asOwner(model, claim), claim };
   const { status, reason, message, isStalled = false } = storageState(observed);
   if (status === "False" && (isStalled || !canMount(observed))) return { refusal: reason, message };
   if (status === "True") return { message };
-  const unbound = unboundReason(model, claim, storage);
-  if (unbound !== undefined) return { refusal: "PVCPending", message: unbound };
-  if (claim === undefined) return { message: `the operator makes claim ${shown}` };
-  return {
-    message:
-      storage?.claims.includes(claim) === true
+  const doubt = bindingDoubt(model, claim, cluster);
+  if (doubt?.isNever === true) return { refusal: "PVCPending", message: doubt.message };
+  const state =
+    claim === undefined
+      ? `the operator makes claim ${shown}`
+      : cluster.storage?.claims?.includes(claim) === true
         ? message
-        : `claim ${shown} is applied with the Model, and not bound yet`,
-  };
+        : `claim ${shown} is applied with the Model, and not bound yet`;
+  return { message: doubt === undefined ? state : `${state}; ${doubt.message}` };
 }
 
 /** The Model with the uid of the one of its name that owns the claim: a file that is to be applied states none. Other groups may have Models too. */
@@ -145,40 +142,57 @@ type BindableVolume = PersistentVolume & {
 
 type ProvidingClass = StorageClass & { readonly provisioner?: string };
 
-/** Why nothing would ever be bound to a claim that is not bound: no class makes a volume, and no volume waits for it. */
-function unboundReason(
+/**
+ * Why nothing would ever be bound to a claim that is not bound, since no class makes a volume and no volume waits for it; or that nobody can
+ * say that, where classes or volumes of the cluster are not told. Undefined: something would be bound.
+ */
+function bindingDoubt(
   model: Model,
   claim: Claim | undefined,
-  storage: PlannedCluster["storage"],
-): string | undefined {
+  { storage }: VolumeCluster,
+): { readonly isNever: boolean; readonly message: string } | undefined {
   const { classes, volumes } = storage ?? {};
-  if (classes === undefined || volumes === undefined) return undefined;
   if ((claim?.spec?.volumeName ?? "") !== "") return undefined;
   const stated = claim === undefined ? model.spec.storage?.storageClassName : claim.spec?.storageClassName;
-  const className = stated ?? defaultClass(classes)?.metadata.name ?? "";
+  // Not known where nobody tells which class is the default.
+  const className = stated ?? (classes === undefined ? undefined : (defaultClass(classes)?.metadata.name ?? ""));
   const isProvided = ({ metadata, provisioner }: ProvidingClass): boolean =>
     metadata.name === className && provisioner !== "kubernetes.io/no-provisioner";
-  if (classes.some(isProvided)) return undefined;
+  if (classes?.some(isProvided) === true) return undefined;
   const isFree = ({ spec }: BindableVolume): boolean =>
     (spec?.storageClassName ?? "") === className && spec?.claimRef === undefined;
   const isReserved = ({ spec }: BindableVolume): boolean => {
     const { name, namespace } = (spec?.claimRef ?? {}) as { name?: string; namespace?: string };
     return name === wantedClaimName(model) && namespace === model.metadata.namespace;
   };
-  if (volumes.some((volume) => isFree(volume) || isReserved(volume))) return undefined;
-  const names = classes.map(({ metadata }) => metadata.name);
+  if (volumes?.some((volume) => isFree(volume) || isReserved(volume)) === true) return undefined;
+  if (classes === undefined && stated !== "")
+    return {
+      isNever: false,
+      message:
+        "no storage classes are told, so whether one provides it is not known; give them by --nodes",
+    };
+  const names = (classes ?? []).map(({ metadata }) => metadata.name);
   const there =
     names.length === 0 ? "there is none" : `there ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`;
-  const where = claim === undefined ? "spec.storage.storageClassName" : "storageClassName of the claim";
-  const why =
-    className !== ""
-      ? names.includes(className)
-        ? `storage class ${JSON.stringify(className)} makes no volumes, and no volume of it is free`
-        : `the cluster has no storage class ${JSON.stringify(className)} (${there})`
+  const [why, andNone] =
+    className !== undefined && names.includes(className)
+      ? [`storage class ${JSON.stringify(className)} makes no volumes`, ", and no volume of it is free"]
       : stated === ""
-        ? `its class is "", and no volume without a class is free`
-        : `it states no storage class, and none is the default (${there})`;
-  return `claim ${JSON.stringify(wantedClaimName(model))} would never be bound: ${why}; name one that provides it in ${where}, or make it`;
+        ? ['its class is ""', ", and no volume without a class is free"]
+        : stated === undefined
+          ? [`it states no storage class, and none is the default (${there})`, ""]
+          : [`the cluster has no storage class ${JSON.stringify(stated)} (${there})`, ""];
+  if (volumes === undefined)
+    return {
+      isNever: false,
+      message: `${why}, and no volumes are told, so whether one waits for it is not known; give them by --nodes`,
+    };
+  const where = claim === undefined ? "spec.storage.storageClassName" : "storageClassName of the claim";
+  return {
+    isNever: true,
+    message: `claim ${JSON.stringify(wantedClaimName(model))} would never be bound: ${why}${andNone}; name one that provides it in ${where}, or make it`,
+  };
 }
 
 const byKey = <T extends KubeObject>(objects: readonly T[]) => ({
@@ -196,12 +210,14 @@ export function plannedVolumeSelectors(
 ): readonly NodeSelector[] {
   const { storage, pods = [] } = cluster;
   const name = wantedClaimName(model);
-  if (storage === undefined || name === undefined) return [];
+  if (name === undefined) return [];
   const found = claimVolumeOf(model, {
     claims: byKey(claimsOf(model, cluster)),
-    volumes: byKey(storage.volumes ?? []),
-    storageClasses: byKey(storage.classes ?? []),
+    volumes: byKey(storage?.volumes ?? []),
+    storageClasses: byKey(storage?.classes ?? []),
   });
+  // How pods share a claim that nobody tells is not known.
+  if (found.claim === undefined && !makesClaim(model)) return [];
   const claimPods = pods.filter(
     ({ metadata: { namespace, labels } }) =>
       namespace === model.metadata.namespace && labels?.[claimLabel] === claimLabelValue(name),

@@ -47,6 +47,13 @@ const ownedClaim = (owner: object): object =>
     { accessModes: ["ReadWriteOnce"] },
   );
 
+const otherClaim = claim("other");
+const otherVolume = {
+  kind: "PersistentVolume",
+  metadata: { name: "other" },
+  spec: { storageClassName: "other", claimRef: { name: "other", namespace: "ai" } },
+};
+
 /** A plan on a cluster with these objects besides a node. */
 function planned(asked: object, others: readonly object[], beside: readonly object[] = []): Plan {
   const text = [asked, ...beside].map((each) => JSON.stringify(each)).join("\n---\n");
@@ -155,7 +162,7 @@ describe("a volume that pods could not have is refused", () => {
       "storageClassName of the claim",
     ],
   ])("%s", (_name, storage, others, reason, message) => {
-    const { isPlaced, reason: told, message: why, storage: kept } = planned(model(storage), others);
+    const { isPlaced, reason: told, message: why, storage: kept } = planned(model(storage), [...others, otherClaim, otherVolume]);
     expect({ isPlaced, told, refusal: kept?.refusal }).toEqual({
       isPlaced: false,
       told: reason,
@@ -234,7 +241,7 @@ describe("a volume that pods would have is not", () => {
       { volumeName: undefined, storageClassName: "standard" },
     );
     expect(planned(asked, [standard], [beside]).storage?.message).toContain("is applied with the Model");
-    expect(planned(asked, [storageClass("fast")], [beside]).reason).toBe("PVCPending");
+    expect(planned(asked, [storageClass("fast"), otherVolume], [beside]).reason).toBe("PVCPending");
     // Also where nobody tells what the cluster has.
     expect(planned(asked, [], [beside])).toMatchObject({ isPlaced: true });
   });
@@ -252,6 +259,76 @@ test("where nobody tells claims, only a Model that asks for one hears of it", ()
   );
 });
 
+describe("what the cluster was not asked for is not missing there", () => {
+  test.each<[string, object, readonly object[], string]>([
+    [
+      "classes, where claims are told",
+      { type },
+      [otherClaim],
+      'the operator makes claim "llm-store"; no storage classes are told, so whether one provides it is not known; give them by --nodes',
+    ],
+    [
+      "the class that is stated, where claims and volumes are told",
+      { type, storageClassName: "fast" },
+      [otherClaim, otherVolume],
+      'the operator makes claim "llm-store"; no storage classes are told',
+    ],
+    [
+      "claims, where classes are told",
+      { type, claimName: "disk" },
+      [standard],
+      'no claims are told, so whether claim "disk" is there is not known; give them by --nodes',
+    ],
+    [
+      "a node cache, where classes are told",
+      { type: "NodeCache" },
+      [standard],
+      "no claims are told, so whether the namespace has a node cache is not known",
+    ],
+    [
+      "volumes, where classes are told",
+      { type, storageClassName: "fast" },
+      [standard, otherClaim],
+      'the cluster has no storage class "fast" (there is standard), and no volumes are told, so whether one waits for it is not known',
+    ],
+  ])("%s", (_name, storage, others, message) => {
+    const plan = planned(model(storage), others);
+    expect(plan.storage?.refusal).toBeUndefined();
+    expect(plan).toMatchObject({
+      isPlaced: true,
+      storage: { message: expect.stringContaining(message) as string },
+    });
+  });
+
+  test("how pods share a claim: another Model's pod on it does not keep a plan to its node", () => {
+    const pod = {
+      kind: "Pod",
+      metadata: {
+        name: "other-0",
+        namespace: "ai",
+        labels: {
+          "ocimodel.dev/model": "other",
+          "ocimodel.dev/claim": "disk",
+          "app.kubernetes.io/component": "server",
+        },
+      },
+      spec: { nodeName: "elsewhere", containers: [{ name: "a" }] },
+    };
+    expect(planned(model({ type, claimName: "disk" }), [standard, pod])).toMatchObject({ isPlaced: true });
+  });
+
+  test("but a claim of no class needs none to be told: it is refused where volumes are, and none is free", () => {
+    const classless = claim(
+      "disk",
+      { status: { phase: "Pending" } },
+      { volumeName: "", storageClassName: "" },
+    );
+    const { reason, message } = planned(model({ type, claimName: "disk" }), [otherVolume, classless]);
+    expect(reason).toBe("PVCPending");
+    expect(message).toContain('its class is "", and no volume without a class is free');
+  });
+});
+
 describe("of the command", () => {
   const { file, plan } = planDirectory();
 
@@ -267,7 +344,7 @@ describe("of the command", () => {
     const files = storageClass("shared-files");
     const given = [
       "--nodes",
-      file("nodes.yaml", { kind: "List", items: [...nodes, files] }),
+      file("nodes.yaml", { kind: "List", items: [...nodes, files, otherClaim] }),
       "--facts",
       file(
         "facts.json",
