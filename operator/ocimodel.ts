@@ -8,7 +8,7 @@ import { openCluster, readText } from "./plan/ask-cluster.ts";
 import { defaultRuntimes } from "./plan/default-runtimes.ts";
 import { hasRoom, planAll, PlanDefect } from "./plan/plan-all.ts";
 import { firstLine, PlanInputError } from "./plan/documents.ts";
-import { factsOfStatus, readClaims, readCluster, readFacts, readModels } from "./plan/read-input.ts";
+import { factsOfStatus, readApplied, readCluster, readFacts, readModels } from "./plan/read-input.ts";
 import type { Plan, PlannedCluster } from "./plan/plan.ts";
 import { planTable } from "./plan/table.ts";
 import { isNamespace } from "./validation/object-meta.ts";
@@ -125,7 +125,7 @@ async function readPlanned({ filename, namespace, facts, config, nodes, kubeconf
     allOf(texts, ({ file, text }) => [
       {
         models: readModels(text, file, validate, namespace, usual).map((model) => ({ model, file })),
-        claims: readClaims(text, file, namespace ?? usual),
+        beside: readApplied(text, file, namespace ?? usual),
       },
     ]);
   const given = read("default");
@@ -140,7 +140,11 @@ async function readPlanned({ filename, namespace, facts, config, nodes, kubeconf
     models,
     facts: new Map([...models.flatMap(({ model }) => [...factsOfStatus(model)]), ...told]),
     runtimes,
-    appliedClaims: applied.flatMap(({ claims }) => claims),
+    applied: {
+      claims: applied.flatMap(({ beside }) => beside.claims),
+      volumes: applied.flatMap(({ beside }) => beside.volumes),
+      classes: applied.flatMap(({ beside }) => beside.classes),
+    },
     askCluster: async (): Promise<PlannedCluster> =>
       cluster === undefined
         ? readCluster(nodes.map((file) => ({ text: readText(file), file })))

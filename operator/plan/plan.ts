@@ -61,8 +61,8 @@ export type PlannedCluster = {
   readonly claims?: readonly ResourceClaim[];
   /** Claims of volumes of the Models' namespaces, and what they are bound to or will be made by; each absent: not told. */
   readonly storage?: Partial<VolumeObjects>;
-  /** Claims of volumes that are applied with the Models. */
-  readonly appliedClaims?: readonly Claim[];
+  /** The same of the Models' own files, which is applied with them. */
+  readonly applied?: VolumeObjects;
   /** What the API server adds to pods; absent: not looked at. */
   readonly defaults?: PodDefaults;
 };

@@ -14,7 +14,7 @@ import { knownArtifact } from "../reconcile/variants.ts";
 import type { Judged } from "../validation/validate-model.ts";
 import type { PriorityClass } from "./defaults.ts";
 import { checked, documents, itemName, object, PlanInputError } from "./documents.ts";
-import type { PlannedCluster } from "./plan.ts";
+import type { PlannedCluster, VolumeObjects } from "./plan.ts";
 
 const modelApiVersion = `${modelResource.group}/${modelResource.version}`;
 
@@ -224,13 +224,21 @@ export function readModels(
   });
 }
 
-/** Claims of volumes beside the Models of a text, which are applied together. */
-export function readClaims(text: string, file: string, namespace = "default"): readonly Claim[] {
-  return documents(text, file).flatMap((value, index) => {
-    if (object.safeParse(value).data?.kind !== "PersistentVolumeClaim") return [];
-    const claim = checked(claimOfVolumeSchema, value, file, index) as unknown as Claim;
-    return [{ ...claim, metadata: { namespace, ...claim.metadata } }];
-  });
+/** Claims, volumes and storage classes beside the Models of a text, which are applied together. */
+export function readApplied(text: string, file: string, namespace = "default"): VolumeObjects {
+  const all = documents(text, file);
+  const read = <T>(kind: string, schema: z.ZodType): readonly T[] =>
+    all.flatMap((value, index) =>
+      object.safeParse(value).data?.kind === kind ? [checked(schema, value, file, index) as T] : [],
+    );
+  return {
+    claims: read<Claim>("PersistentVolumeClaim", claimOfVolumeSchema).map((claim) => ({
+      ...claim,
+      metadata: { namespace, ...claim.metadata },
+    })),
+    volumes: read<PersistentVolume>("PersistentVolume", volumeSchema),
+    classes: read<StorageClass>("StorageClass", classSchema),
+  };
 }
 
 /**

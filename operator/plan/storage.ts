@@ -31,18 +31,25 @@ export type PlannedStorage = {
   readonly message: string;
 };
 
-type VolumeCluster = Pick<PlannedCluster, "storage" | "appliedClaims">;
+type VolumeCluster = Pick<PlannedCluster, "storage" | "applied">;
 
-/** Claims of the Model's namespace: those that are there, and those that are applied with it. */
-function claimsOf({ metadata }: Model, { storage, appliedClaims = [] }: VolumeCluster): readonly Claim[] {
-  const there = storage?.claims ?? [];
-  const own = ({ metadata: { namespace } }: Claim): boolean => namespace === metadata.namespace;
-  const names = new Set(there.filter(own).map((claim) => claim.metadata.name));
-  return [
-    ...there.filter(own),
-    ...appliedClaims.filter((claim) => own(claim) && !names.has(claim.metadata.name)),
-  ];
+/** What is there, and what is applied with the Model; of one name what is there, whose state is known. */
+function together<T extends KubeObject>(there: readonly T[] = [], applied: readonly T[] = []): readonly T[] {
+  const names = new Set(there.map(({ metadata }) => metadata.name));
+  return [...there, ...applied.filter(({ metadata }) => !names.has(metadata.name))];
 }
+
+/** Claims of the Model's namespace. */
+function claimsOf({ metadata }: Model, { storage, applied }: VolumeCluster): readonly Claim[] {
+  const own = ({ metadata: { namespace } }: Claim): boolean => namespace === metadata.namespace;
+  return together(storage?.claims?.filter(own), applied?.claims.filter(own));
+}
+
+const volumesOf = ({ storage, applied }: VolumeCluster): readonly PersistentVolume[] =>
+  together(storage?.volumes, applied?.volumes);
+
+const classesOf = ({ storage, applied }: VolumeCluster): readonly StorageClass[] =>
+  together(storage?.classes, applied?.classes);
 
 /** The Model as the operator would see it; see `withResolvedStorage`. */
 export const resolvedModel = (model: Model, cluster: VolumeCluster): Model =>
@@ -149,30 +156,34 @@ type ProvidingClass = StorageClass & { readonly provisioner?: string };
 function bindingDoubt(
   model: Model,
   claim: Claim | undefined,
-  { storage }: VolumeCluster,
+  cluster: VolumeCluster,
 ): { readonly isNever: boolean; readonly message: string } | undefined {
-  const { classes, volumes } = storage ?? {};
+  const { storage } = cluster;
+  const classes = classesOf(cluster);
+  const volumes = volumesOf(cluster);
   if ((claim?.spec?.volumeName ?? "") !== "") return undefined;
   const stated = claim === undefined ? model.spec.storage?.storageClassName : claim.spec?.storageClassName;
-  // Not known where nobody tells which class is the default.
-  const className = stated ?? (classes === undefined ? undefined : (defaultClass(classes)?.metadata.name ?? ""));
+  // Where nobody tells the cluster's classes, it may have a default one.
+  const className =
+    stated ?? defaultClass(classes)?.metadata.name ?? (storage?.classes === undefined ? undefined : "");
   const isProvided = ({ metadata, provisioner }: ProvidingClass): boolean =>
     metadata.name === className && provisioner !== "kubernetes.io/no-provisioner";
-  if (classes?.some(isProvided) === true) return undefined;
+  if (classes.some(isProvided)) return undefined;
   const isFree = ({ spec }: BindableVolume): boolean =>
     (spec?.storageClassName ?? "") === className && spec?.claimRef === undefined;
   const isReserved = ({ spec }: BindableVolume): boolean => {
     const { name, namespace } = (spec?.claimRef ?? {}) as { name?: string; namespace?: string };
     return name === wantedClaimName(model) && namespace === model.metadata.namespace;
   };
-  if (volumes?.some((volume) => isFree(volume) || isReserved(volume)) === true) return undefined;
-  if (classes === undefined && stated !== "")
+  if (volumes.some((volume) => isFree(volume) || isReserved(volume))) return undefined;
+  const isClassKnown =
+    storage?.classes !== undefined || classes.some(({ metadata }) => metadata.name === className);
+  if (!isClassKnown && stated !== "")
     return {
       isNever: false,
-      message:
-        "no storage classes are told, so whether one provides it is not known; give them by --nodes",
+      message: "no storage classes are told, so whether one provides it is not known; give them by --nodes",
     };
-  const names = (classes ?? []).map(({ metadata }) => metadata.name);
+  const names = classes.map(({ metadata }) => metadata.name);
   const there =
     names.length === 0 ? "there is none" : `there ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`;
   const [why, andNone] =
@@ -183,7 +194,7 @@ function bindingDoubt(
         : stated === undefined
           ? [`it states no storage class, and none is the default (${there})`, ""]
           : [`the cluster has no storage class ${JSON.stringify(stated)} (${there})`, ""];
-  if (volumes === undefined)
+  if (storage?.volumes === undefined)
     return {
       isNever: false,
       message: `${why}, and no volumes are told, so whether one waits for it is not known; give them by --nodes`,
@@ -208,13 +219,13 @@ export function plannedVolumeSelectors(
   model: Model,
   cluster: VolumeCluster & Pick<PlannedCluster, "pods">,
 ): readonly NodeSelector[] {
-  const { storage, pods = [] } = cluster;
+  const { pods = [] } = cluster;
   const name = wantedClaimName(model);
   if (name === undefined) return [];
   const found = claimVolumeOf(model, {
     claims: byKey(claimsOf(model, cluster)),
-    volumes: byKey(storage?.volumes ?? []),
-    storageClasses: byKey(storage?.classes ?? []),
+    volumes: byKey(volumesOf(cluster)),
+    storageClasses: byKey(classesOf(cluster)),
   });
   // How pods share a claim that nobody tells is not known.
   if (found.claim === undefined && !makesClaim(model)) return [];

@@ -3,10 +3,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { parseAllDocuments } from "yaml";
+import { parseAllDocuments, stringify } from "yaml";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
 import { planModel, type Plan } from "../../../operator/plan/plan.ts";
-import { readClaims, readCluster, readModels } from "../../../operator/plan/read-input.ts";
+import { readApplied, readCluster, readModels } from "../../../operator/plan/read-input.ts";
 import { modelDefinition } from "../../../operator/validation/definition.ts";
 import { modelValidator } from "../../../operator/validation/validate-model.ts";
 import { inputOf } from "../selection/golden-cases.ts";
@@ -63,7 +63,7 @@ function planned(asked: object, others: readonly object[], beside: readonly obje
   const cluster = readCluster([{ text: JSON.stringify({ kind: "List", items }), file: "nodes.yaml" }]);
   return planModel({
     ...cluster,
-    appliedClaims: readClaims(text, "model.yaml"),
+    applied: readApplied(text, "model.yaml"),
     name: "llm",
     namespace: "ai",
     spec: read.spec,
@@ -162,7 +162,12 @@ describe("a volume that pods could not have is refused", () => {
       "storageClassName of the claim",
     ],
   ])("%s", (_name, storage, others, reason, message) => {
-    const { isPlaced, reason: told, message: why, storage: kept } = planned(model(storage), [...others, otherClaim, otherVolume]);
+    const {
+      isPlaced,
+      reason: told,
+      message: why,
+      storage: kept,
+    } = planned(model(storage), [...others, otherClaim, otherVolume]);
     expect({ isPlaced, told, refusal: kept?.refusal }).toEqual({
       isPlaced: false,
       told: reason,
@@ -259,6 +264,56 @@ test("where nobody tells claims, only a Model that asks for one hears of it", ()
   );
 });
 
+describe("what is applied with the Model counts as there", () => {
+  const pending = (storageClassName: string): object =>
+    claim("disk", { status: undefined }, { volumeName: undefined, storageClassName });
+  const volume = (spec: object): object => ({ kind: "PersistentVolume", metadata: { name: "v" }, spec });
+  test.each<[string, object, readonly object[], boolean]>([
+    ["nothing", { type, storageClassName: "fast" }, [], false],
+    ["a class", { type, storageClassName: "fast" }, [storageClass("fast")], true],
+    [
+      "a class that makes nothing",
+      { type, storageClassName: "fast" },
+      [storageClass("fast", { provisioner: "kubernetes.io/no-provisioner" })],
+      false,
+    ],
+    ["a volume", { type, storageClassName: "manual" }, [volume({ storageClassName: "manual" })], true],
+    [
+      "a volume and its claim",
+      { type, claimName: "disk" },
+      [volume({ storageClassName: "manual" }), pending("manual")],
+      true,
+    ],
+    [
+      "a volume that is another claim's",
+      { type, claimName: "disk" },
+      [volume({ storageClassName: "manual", claimRef: { name: "other" } }), pending("manual")],
+      false,
+    ],
+  ])("%s", (_name, storage, beside, isPlaced) => {
+    const plan = planned(model(storage), [standard, otherClaim, otherVolume], beside);
+    expect(plan).toMatchObject({ isPlaced, reason: isPlaced ? "Selected" : "PVCPending" });
+  });
+
+  test("and ties pods to the nodes that its volume is on", () => {
+    const onOther = {
+      storageClassName: "manual",
+      nodeAffinity: {
+        required: {
+          nodeSelectorTerms: [
+            { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: ["elsewhere"] }] },
+          ],
+        },
+      },
+    };
+    const beside = [volume(onOther), claim("disk", { status: undefined }, { storageClassName: "manual" })];
+    const { variants } = planned(model({ type, claimName: "disk" }), [], beside);
+    expect(variants).toMatchObject([
+      { message: expect.stringContaining("out of reach of claim disk") as string },
+    ]);
+  });
+});
+
 describe("what the cluster was not asked for is not missing there", () => {
   test.each<[string, object, readonly object[], string]>([
     [
@@ -297,6 +352,14 @@ describe("what the cluster was not asked for is not missing there", () => {
     expect(plan).toMatchObject({
       isPlaced: true,
       storage: { message: expect.stringContaining(message) as string },
+    });
+  });
+
+  test("a class that is applied with the Model is none of those that the cluster has", () => {
+    const asked = model({ type, storageClassName: "fast" });
+    expect(planned(asked, [], [storageClass("local")])).toMatchObject({
+      isPlaced: true,
+      storage: { message: expect.stringContaining("no storage classes are told") as string },
     });
   });
 
@@ -362,5 +425,12 @@ describe("of the command", () => {
       code: 0,
       out: expect.stringContaining("is applied with the Model") as string,
     });
+    const elsewhere = file("elsewhere.yaml", {
+      kind: "List",
+      items: [...nodes, storageClass("a"), otherClaim, otherVolume],
+    });
+    const told = ["--nodes", elsewhere, ...given.slice(2)];
+    expect(plan(["-f", "-", ...told], example).code).toBe(1);
+    expect(plan(["-f", "-", ...told], `${example}---\n${stringify(files)}`).code).toBe(0);
   });
 });
