@@ -6,7 +6,7 @@ import { z } from "zod";
 import { configurationSchema } from "./configuration.ts";
 import { openCluster, readText } from "./plan/ask-cluster.ts";
 import { defaultRuntimes } from "./plan/default-runtimes.ts";
-import { hasRoom, planAll, PlanDefect } from "./plan/plan-all.ts";
+import { hasRoom, planAll, PlanDefect, refuseDoubles } from "./plan/plan-all.ts";
 import { firstLine, PlanInputError } from "./plan/documents.ts";
 import { factsOfStatus, readApplied, readCluster, readFacts, readModels } from "./plan/read-input.ts";
 import type { Plan, PlannedCluster } from "./plan/plan.ts";
@@ -135,6 +135,7 @@ async function readPlanned({ filename, namespace, facts, config, nodes, kubeconf
   const cluster = nodes.length === 0 ? await openCluster(kubeconfig) : undefined;
   const applied = cluster === undefined ? given : read(cluster.namespace);
   const models = applied.flatMap((each) => each.models);
+  refuseDoubles(models);
   const say = (line: string): boolean => process.stderr.write(`ocimodel: ${line}\n`);
   return {
     models,

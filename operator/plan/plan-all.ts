@@ -1,6 +1,7 @@
 // Plans all Models of a run, and what a run of several says as a whole. Pure.
 
 import type { Model } from "../api/model.ts";
+import { PlanInputError } from "./documents.ts";
 import { planModel, type Plan, type PlanInput } from "./plan.ts";
 
 /** The program's own failure on a Model: neither its input nor the cluster is to blame. */
@@ -8,9 +9,25 @@ export class PlanDefect extends Error {
   override name = "PlanDefect";
 }
 
+type GivenModel = { readonly model: Model; readonly file: string };
+
+/** Refuses a Model that is given twice: which of the two is applied last nobody knows. All of them at once. */
+export function refuseDoubles(models: readonly GivenModel[]): void {
+  const byKey = Map.groupBy(models, ({ model: { metadata } }) =>
+    JSON.stringify([metadata.namespace, metadata.name]),
+  );
+  const problems = [...byKey.values()].flatMap(([first, ...others]) => {
+    if (first === undefined || others.length === 0) return [];
+    const { name, namespace } = first.model.metadata;
+    const files = [...new Set([first, ...others].map(({ file }) => file))].join(", ");
+    return `Model ${JSON.stringify(name)} of namespace ${namespace} is given ${others.length + 1} times, by ${files}; leave all but one out`;
+  });
+  if (problems.length > 0) throw new PlanInputError(problems.join("\n"));
+}
+
 /** The plan of each Model; a failure names the one that it is of, with its file. */
 export function planAll(
-  models: readonly { readonly model: Model; readonly file: string }[],
+  models: readonly GivenModel[],
   common: Omit<PlanInput, "name" | "namespace" | "spec" | "status" | "current">,
   plan: (input: PlanInput) => Plan = planModel,
 ): readonly Plan[] {

@@ -119,6 +119,8 @@ export type Plan = {
   readonly nodes: number;
   /** Whether it would run: a variant is chosen, its storage takes it, and nothing is missing. */
   readonly isPlaced: boolean;
+  /** Whether the Model says that the operator changes nothing: what is planned comes true only when it does not any more. */
+  readonly isSuspended: boolean;
   /** Why this choice, or why none; Undecided while facts are missing. */
   readonly reason: string;
   readonly message: string;
@@ -265,6 +267,7 @@ export function planModel(input: PlanInput): Plan {
     model: name,
     ...(input.namespace === undefined ? {} : { namespace: input.namespace }),
     nodes: input.nodes.length,
+    isSuspended: input.spec.suspend === true,
     ...(missing.length > 0
       ? {
           isPlaced: false,

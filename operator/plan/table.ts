@@ -114,6 +114,11 @@ export function planTable(plan: Plan, spec: ModelSpec): string {
           `Storage: ${kept.type}${kept.refusal === undefined ? "" : `, refused (${kept.refusal})`} (${kept.message})`,
         ];
   const notJudged = plan.notJudged.length === 0 ? [] : [`Not judged: ${plan.notJudged.join(", ")}`];
-  if (plan.variants.length === 0) return [head, ...missing].join("\n\n");
-  return [head, variants, ...nearest, ...placements, ...storage, ...notJudged, ...missing].join("\n\n");
+  const suspended = plan.isSuspended
+    ? ["Suspended: spec.suspend is true, and the operator changes nothing until it is false"]
+    : [];
+  if (plan.variants.length === 0) return [head, ...suspended, ...missing].join("\n\n");
+  return [head, variants, ...nearest, ...placements, ...storage, ...suspended, ...notJudged, ...missing].join(
+    "\n\n",
+  );
 }

@@ -112,6 +112,17 @@ describe("ocimodel plan", () => {
     expect(code).toBe(64);
   });
 
+  test("a Model that is given twice, unless in two namespaces", () => {
+    const within = (namespace: string): object => ({ ...model, metadata: { name: "qwen3", namespace } });
+    const path = file("one.yaml", within("default"));
+    const { code, err, out } = plan(["-f", path, "-f", "-", ...given], stringify(model));
+    expect({ code, out }).toEqual({ code: 64, out: "" });
+    expect(err).toBe(
+      `ocimodel: Model "qwen3" of namespace default is given 2 times, by ${path}, -; leave all but one out\n`,
+    );
+    expect(plan(["-f", path, "-f", file("other.yaml", within("ai")), ...given]).code).toBe(0);
+  });
+
   test("tells all that is wrong in all Models of a file", () => {
     const spoiled = (name: string, spec: object): string =>
       stringify({ ...model, metadata: { name }, spec: { ...model.spec, ...spec } });

@@ -60,6 +60,14 @@ test("the first line tells a namespace that is not the default one, and what the
   );
 });
 
+test("a Model that is suspended is planned, and says so", () => {
+  const spec: ModelSpec = { source, variants: [{ name: "q4", reference: ":8b-q4" }] };
+  const line = /^Suspended: spec[.]suspend is true/m;
+  expect(tableOf({ ...spec, suspend: true })).toMatch(line);
+  expect(tableOf({ ...spec, suspend: true }, { known: new Map() })).toMatch(line);
+  expect(tableOf({ ...spec, suspend: false })).not.toMatch(line);
+});
+
 describe("what the API server adds to pods", () => {
   const limits = (namespace: string): object => ({
     kind: "LimitRange",
