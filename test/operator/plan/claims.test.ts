@@ -72,6 +72,14 @@ function planned(asked: object, others: readonly object[], beside: readonly obje
   });
 }
 
+function expectPlaced(plan: Plan, message: string): void {
+  expect(plan.storage?.refusal).toBeUndefined();
+  expect(plan).toMatchObject({
+    isPlaced: true,
+    storage: { message: expect.stringContaining(message) as string },
+  });
+}
+
 const type = "PersistentVolumeClaim";
 
 describe("a volume that pods could not have is refused", () => {
@@ -225,12 +233,7 @@ describe("a volume that pods would have is not", () => {
       'claim "cache" is the namespace\'s node cache; claim "cache", 10Gi, one copy on each node',
     ],
   ])("%s", (_name, storage, others, message) => {
-    const plan = planned(model(storage), others);
-    expect(plan.storage?.refusal).toBeUndefined();
-    expect(plan).toMatchObject({
-      isPlaced: true,
-      storage: { message: expect.stringContaining(message) as string },
-    });
+    expectPlaced(planned(model(storage), others), message);
   });
 
   test("a volume that is another claim's is none", () => {
@@ -347,12 +350,7 @@ describe("what the cluster was not asked for is not missing there", () => {
       'the cluster has no storage class "fast" (there is standard), and no volumes are told, so whether one waits for it is not known',
     ],
   ])("%s", (_name, storage, others, message) => {
-    const plan = planned(model(storage), others);
-    expect(plan.storage?.refusal).toBeUndefined();
-    expect(plan).toMatchObject({
-      isPlaced: true,
-      storage: { message: expect.stringContaining(message) as string },
-    });
+    expectPlaced(planned(model(storage), others), message);
   });
 
   test("a class that is applied with the Model is none of those that the cluster has", () => {

@@ -7,35 +7,16 @@ import type { Model } from "../../../operator/api/model.ts";
 import { planAll } from "../../../operator/plan/plan-all.ts";
 import { defaultRuntimes } from "../../../operator/plan/default-runtimes.ts";
 import { nodeBinary } from "../../images/app-context.ts";
-import { inputOf, nodesOf } from "../selection/golden-cases.ts";
-import { planDirectory } from "./run-plan.ts";
+import { nodesOf } from "../selection/golden-cases.ts";
+import { exampleModel as model, facts, givenFiles, nodes, planDirectory } from "./run-plan.ts";
 
 const root = join(import.meta.dirname, "../../..");
-const { nodes, facts } = inputOf({ nodes: [{ is: "l4-gfd" }, { is: "cpu-32" }] });
-const model = {
-  apiVersion: "ocimodel.dev/v1alpha1",
-  kind: "Model",
-  metadata: { name: "qwen3" },
-  spec: {
-    source: { reference: "registry.example/llm" },
-    variants: [
-      { name: "f16", reference: ":8b-f16", requirements: { accelerator: { vendor: "nvidia" } } },
-      { name: "q4", reference: ":8b-q4" },
-    ],
-  },
-};
 
 describe("ocimodel plan", () => {
   const { file, plan } = planDirectory();
   let given: readonly string[] = [];
   beforeAll(() => {
-    given = [
-      "--nodes",
-      // As kubectl prints them.
-      file("nodes.yaml", { apiVersion: "v1", kind: "List", items: nodes }),
-      "--facts",
-      file("facts.json", [...facts.values()], true),
-    ];
+    given = givenFiles(file);
   });
 
   test("says what is chosen, where, and why not the others", () => {

@@ -3,33 +3,13 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { inspectTable } from "../../../puller/inspect-table.ts";
-import { inputOf } from "../selection/golden-cases.ts";
-import { planDirectory } from "./run-plan.ts";
-
-const { nodes, facts } = inputOf({ nodes: [{ is: "l4-gfd" }, { is: "cpu-32" }] });
-const model = {
-  apiVersion: "ocimodel.dev/v1alpha1",
-  kind: "Model",
-  metadata: { name: "qwen3" },
-  spec: {
-    source: { reference: "registry.example/llm" },
-    variants: [
-      { name: "f16", reference: ":8b-f16", requirements: { accelerator: { vendor: "nvidia" } } },
-      { name: "q4", reference: ":8b-q4" },
-    ],
-  },
-};
+import { exampleModel as model, givenFiles, planDirectory } from "./run-plan.ts";
 
 describe("ocimodel plan", () => {
   const { path, file, plan } = planDirectory();
   let given: readonly string[] = [];
   beforeAll(() => {
-    given = [
-      "--nodes",
-      file("nodes.yaml", { apiVersion: "v1", kind: "List", items: nodes }),
-      "--facts",
-      file("facts.json", [...facts.values()], true),
-    ];
+    given = givenFiles(file);
   });
 
   test.each<[string, readonly string[], string]>([

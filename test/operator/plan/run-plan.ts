@@ -8,6 +8,24 @@ import { afterAll, beforeAll } from "vitest";
 import { stringify } from "yaml";
 import { compiledProgram, compiledProgramEnvironment } from "../../compiled/compiled-puller.ts";
 import { nodeBinary } from "../../images/app-context.ts";
+import { inputOf } from "../selection/golden-cases.ts";
+
+/** A node with a GPU and one without, and what is known of the variants of `exampleModel`. */
+export const { nodes, facts } = inputOf({ nodes: [{ is: "l4-gfd" }, { is: "cpu-32" }] });
+
+/** A Model that prefers GPUs. */
+export const exampleModel = {
+  apiVersion: "ocimodel.dev/v1alpha1",
+  kind: "Model",
+  metadata: { name: "qwen3" },
+  spec: {
+    source: { reference: "registry.example/llm" },
+    variants: [
+      { name: "f16", reference: ":8b-f16", requirements: { accelerator: { vendor: "nvidia" } } },
+      { name: "q4", reference: ":8b-q4" },
+    ],
+  },
+};
 
 export type PlanRun = { readonly code: number | null; readonly out: string; readonly err: string };
 
@@ -52,4 +70,14 @@ export function planDirectory(): PlanDirectory {
       return { code: status, out: stdout, err: stderr };
     },
   };
+}
+
+/** Flags that give the nodes and the facts, in files as kubectl and the puller print them. */
+export function givenFiles(file: PlanDirectory["file"]): readonly string[] {
+  return [
+    "--nodes",
+    file("nodes.yaml", { apiVersion: "v1", kind: "List", items: nodes }),
+    "--facts",
+    file("facts.json", [...facts.values()], true),
+  ];
 }
